@@ -1,0 +1,51 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Each target does its own set-up in .venv and is quick when run again.
+PYTHON ?= python3
+BIN := .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PYTHONWARNINGS ?= ignore::DeprecationWarning:jupyter_client
+
+.PHONY: demo test lab docs bench notebooks export readme clean
+
+demo: .venv/.ready
+	$(BIN)/vaenb demo --out demo.html
+
+test: .venv/.ready-dev
+	$(BIN)/python tools/check.py
+	$(BIN)/python -m pytest tests
+
+lab: .venv/.ready-dev
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+docs: .venv/.ready-dev
+	$(BIN)/python tools/site.py
+
+bench: .venv/.ready-dev
+	$(BIN)/python benchmarks/throughput.py
+
+# For contributors: write vaenb/ from the notebooks; run notebooks from a fresh kernel and keep their outputs; write README.md.
+export: .venv/.ready-dev
+	$(BIN)/nbdev_export
+
+notebooks: .venv/.ready-dev
+	$(BIN)/python tools/notebooks.py $(NB)
+
+readme: .venv/.ready-dev
+	$(BIN)/python tools/readme.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "vaenb needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+
+.venv/.ready: settings.ini setup.py constraints.txt | .venv/bin/python
+	@echo "Installing vaenb into .venv (a minute or two the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready
+	@echo "Installing what developing vaenb needs into .venv (a minute or two the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,lab]'
+	@touch $@
+
+clean:
+	rm -rf .venv _docs _proc build *.egg-info demo.html demo
