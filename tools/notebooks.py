@@ -20,6 +20,8 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = {"slow", "data", "gpu", "notest"}
 LIMIT_S = 60
+# TensorFlow's start-up messages, written past Python, are about the machine and not about the chapter; Python's warnings are kept.
+KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False"]
 
 
 def notebooks():
@@ -46,7 +48,8 @@ def run(path, allowed):
     for cell in nb.cells:
         if cell.cell_type == "code" and not skipped(cell.source, allowed):
             cell.outputs, cell.execution_count = [], None
-    client = Client(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client = Client(nb, timeout=600, kernel_name="python3", extra_arguments=KERNEL_ARGUMENTS,
+                    resources={"metadata": {"path": str(path.parent)}})
     client.allowed = allowed
     start, trouble = time.perf_counter(), []
     try:

@@ -1,0 +1,293 @@
+"""Checks of a built site and of the notebooks behind it; each finding is one sentence that names the page and the defect.
+
+    check_sources(nbs, quarto_yml)   what only the notebooks show: navigation, prose that nbdev drops, lists that pandoc does not see
+    check_site(folder)               what the HTML shows: links, anchors, formulas, errors, other hosts, divs, alt texts, weight
+    check_browser(folder)            what only a browser shows: console errors, requests, width on a phone
+"""
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import unquote
+
+import yaml
+
+LIMIT_BYTES = 3_000_000
+GENERATED = {"api.qmd"}  # pages that have no notebook
+HOST = re.compile(r"(?:https?|wss?):|//")
+VOID = set("area base br col embed hr img input link meta param source track wbr".split())
+CODE, SKIP = {"code", "pre", "textarea"}, {"script", "style", "math", "svg", "title"}  # not prose; not even words
+LOADS = re.compile(r"""(?:\b(?:fetch|import|importScripts|WebSocket|EventSource|Worker)\s*\(?|\.src\s*=)\s*["'`]((?:https?:|wss?:)?//[^"'`]+)""")
+URLS = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
+TEX = re.compile(r"\$\$|\$(?!\d)|\\(?:[A-Za-z]{2,}\b|[()\[\]]\s)")
+
+
+def text(value):
+    return value if isinstance(value, str) else "".join(value or [])
+
+
+def short(words, n=60):
+    words = " ".join(words.split())
+    return words if len(words) <= n else words[:n] + "..."
+
+
+class Page(HTMLParser):
+    "What the checks, the table of contents and the search need to know about one HTML page."
+
+    def __init__(self, path):
+        super().__init__(convert_charrefs=True)
+        self.ids, self.links, self.loads, self.found = Counter(), [], [], []
+        self.sections, self.stack = [["", "", ""]], []  # sections: [id, heading, prose]
+        self.main = self.heading = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, pairs):
+        attrs = {k: v or "" for k, v in pairs}
+        classes = set(attrs.get("class", "").split())
+        self.ids.update(filter(None, {attrs.get("id"), attrs.get("name") if tag == "a" else None}))
+        if tag == "a" and "href" in attrs:
+            self.links.append(attrs["href"])
+        if tag == "link" and set(attrs.get("rel", "").split()) & {"stylesheet", "icon", "preload", "modulepreload", "manifest"}:
+            self.loads.append(attrs.get("href", ""))
+        if tag in {"img", "script", "iframe", "video", "audio", "source", "track", "embed", "input"} and attrs.get("src"):
+            self.loads.append(attrs["src"])
+        self.loads += [part.split()[0] for part in attrs.get("srcset", "").split(",") if part.strip()]
+        self.loads += filter(None, [attrs.get("poster"), attrs.get("data") if tag == "object" else None])
+        self.loads += [a or b for a, b in URLS.findall(attrs.get("style", ""))]
+        decoration = attrs.get("aria-hidden") == "true" or attrs.get("role") == "presentation"
+        if tag == "img" and not attrs.get("alt", "").strip() and not decoration:
+            self.found.append(f"image {short(attrs.get('src', ''))} has no alternative text")
+        if classes & {"tex-error", "katex-error"}:
+            self.found.append(f"formula cannot be rendered: {attrs.get('title', '')}")
+        if "cell-output-error" in classes:
+            self.found.append("a saved error is shown")
+        if tag == "main":
+            self.main = True
+        if tag in {"h2", "h3"} and self.main:
+            self.sections.append([attrs.get("id", ""), "", ""])
+            self.heading = True
+        if tag not in VOID:
+            inherited = self.stack[-1][1] if self.stack else ""
+            skip = tag in SKIP or classes & {"katex", "tex-error"}
+            kind = "tex" if tag == "span" and "math" in classes else "skip" if skip else "code" if tag in CODE else inherited
+            self.stack.append((tag, kind))
+
+    def handle_endtag(self, tag):
+        while any(open_ == tag for open_, _ in self.stack):
+            if self.stack.pop()[0] == tag:
+                break
+        self.main &= tag != "main"
+        self.heading &= tag not in {"h2", "h3"}
+
+    def handle_data(self, data):
+        tag, kind = self.stack[-1] if self.stack else ("", "")
+        if tag in {"script", "style"}:
+            self.loads += LOADS.findall(data) if tag == "script" else [a or b for a, b in URLS.findall(data)]
+        if tag != "script" and "Traceback (most recent call last)" in data:
+            self.found.append("a saved error is shown")
+        if kind == "tex":
+            self.found.append(f"formula cannot be rendered: {short(data)}")
+        if kind == "":
+            self.prose(data)
+        if self.main and kind in {"", "code"}:
+            self.sections[-1][1 if self.heading else 2] += data
+
+    def prose(self, data):
+        if "?@" in data:
+            self.found.append(f"unknown cross-reference {short(data[data.index('?@') + 1:], 30)}")
+        if re.search(r"^\s*:::|:::\s*\{", data, re.M):
+            self.found.append(f"malformed div: {short(data[data.index(':::'):])}")
+        if match := TEX.search(data):
+            self.found.append(f"TeX outside of a formula, or unbalanced dollars: {short(data[max(0, match.start() - 10):])}")
+
+
+def resolved(url, page, folder):
+    "The file that a relative URL on a page means."
+    url = unquote(re.split("[?#]", url)[0])
+    return (folder / url.lstrip("/") if url.startswith("/") else page.parent / url).resolve()
+
+
+def local_files(urls, page, folder):
+    "The files of the site that a page's URLs name, and the sentences about those that do not exist."
+    files, lost = set(), []
+    for url in {re.split("[#?]", u)[0] for u in urls if u and not HOST.match(u) and not re.match(r"data:|blob:|about:|#", u)}:
+        target = resolved(url, page, folder)
+        files.add(target) if target.is_file() else lost.append(f"loads {url}, which does not exist")
+    return files, lost
+
+
+def check_links(links, page, folder, anchors, site_url):
+    for url in dict.fromkeys(links):
+        inside = site_url and url.startswith(site_url)
+        if inside:
+            url = os.path.relpath(folder / url[len(site_url):].lstrip("/"), page.parent)
+        if re.match(r"[a-z][a-z0-9+.-]*:|//", url) or url in {"", "#", "#top"}:
+            continue
+        path, _, anchor = url.partition("#")
+        target = resolved(path, page, folder) if path else page.resolve()
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file():
+            yield f"link to {url} leads nowhere"
+        elif anchor and target in anchors and unquote(anchor) not in anchors[target]:
+            yield f"link to {url}: no such anchor on that page"
+
+
+def check_site(folder, site_url=""):
+    "Sentences about the defects of every page of a built site; links that start with `site_url` count as internal."
+    folder = Path(folder).resolve()
+    pages = {path: Page(path) for path in sorted(folder.rglob("*.html"))}
+    anchors = {path: set(page.ids) for path, page in pages.items()}
+    problems = [] if pages else [f"{folder.name}: no page was built"]
+    for path, page in pages.items():
+        found = list(page.found)
+        found += check_links(page.links, path, folder, anchors, site_url)
+        found += [f"asks another host for {short(url)}" for url in page.loads if HOST.match(url)]
+        found += [f"the id {name} stands there {n} times" for name, n in page.ids.items() if n > 1]
+        files, lost = local_files(page.loads, path, folder)
+        weight = path.stat().st_size + sum(f.stat().st_size for f in files)
+        if weight > LIMIT_BYTES:
+            found.append(f"weighs {weight / 1e6:.1f} MB; the limit is {LIMIT_BYTES / 1e6:.0f} MB")
+        problems += [f"{path.relative_to(folder)}: {sentence}." for sentence in dict.fromkeys(found + lost)]
+    for path in sorted(folder.rglob("*.css")):
+        urls = [a or b for a, b in URLS.findall(path.read_text(encoding="utf-8"))]
+        lost = [f"asks another host for {short(url)}" for url in urls if HOST.match(url)] + local_files(urls, path, folder)[1]
+        problems += [f"{path.relative_to(folder)}: {sentence}." for sentence in dict.fromkeys(lost)]
+    return problems
+
+
+def hrefs(entries):
+    "Every page named in a sidebar's or navbar's entries, in reading order."
+    for entry in entries or []:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from [entry["href"]] if "href" in entry else []
+            yield from hrefs(entry.get("contents") or entry.get("menu"))
+
+
+def navigation(quarto_yml):
+    "The sidebar's and the navbar's entries of a _quarto.yml."
+    website = yaml.safe_load(Path(quarto_yml).read_text(encoding="utf-8"))["website"]
+    navbar = website.get("navbar", {})
+    return website.get("sidebar", {}).get("contents", []), navbar.get("left", []) + navbar.get("right", [])
+
+
+def check_sources(nbs, quarto_yml):
+    "Sentences about what only the notebooks and the navigation show."
+    nbs = Path(nbs)
+    sidebar, navbar = navigation(quarto_yml)
+    found = [p.relative_to(nbs) for p in nbs.rglob("*.ipynb")]
+    chapters = {p.as_posix() for p in found if not any(part.startswith((".", "_")) for part in p.parts)}
+    listed = list(hrefs(sidebar))
+    for href in dict.fromkeys(listed + [h for h in hrefs(navbar) if not HOST.match(h)]):
+        if href not in GENERATED and not (nbs / href).is_file():
+            yield f"_quarto.yml: the navigation names {href}, which does not exist."
+    yield from (f"{name}: is not in the sidebar of _quarto.yml." for name in sorted(chapters - set(listed)))
+    for name in sorted(chapters):
+        cells = json.loads((nbs / name).read_text(encoding="utf-8"))["cells"]
+        prose = [text(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+        yield from (f"{name}: {sentence}." for sentence in [*check_title(prose), *check_blocks(prose)])
+        errors = [o for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"]
+        yield from (f"{name}: the saved output holds an error: {short(o['ename'] + ': ' + o['evalue'])}." for o in errors)
+
+
+def check_title(prose):
+    "nbdev turns the first cell with a top heading into the page's title and drops everything else in it."
+    title = next((cell for cell in prose if re.search(r"^#\s+\S", cell, re.M)), None)
+    if title is None:
+        yield "has no title cell (`# Title`)"
+        return
+    summaries = 0
+    for line in title.splitlines():
+        summaries += line.startswith("> ")
+        kept = re.match(r"#\s+\S|-\s+\S.*:.*\S|\s*$", line) or (line.startswith("> ") and summaries == 1)
+        if not kept:
+            yield f"prose in the title cell is dropped from the site: {short(line)}"
+
+
+def check_blocks(prose):
+    "Jupyter starts a list, heading or quote in the middle of a paragraph; pandoc wants an empty line before it."
+    block = re.compile(r"(?:[-*+] |\d+[.)] |#{1,6} |> )")
+    for cell in prose:
+        fence, before = False, ""
+        for line in cell.splitlines():
+            fence ^= line.lstrip().startswith(("```", "$$")) and line.count("$$") != 2
+            paragraph = before.strip() and not before.startswith((" ", "$$", "```", ":::", "<")) and not block.match(before)
+            if not fence and block.match(line) and paragraph:
+                yield f"needs an empty line before: {short(line)}"
+            before = line
+
+
+def find_chromium():
+    "The path of a Chromium that is installed, or None."
+    return next(filter(None, map(shutil.which, ["/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"])), None)
+
+
+@contextmanager
+def served(folder):
+    "The folder at an address on this machine, for pages that do not work from file://."
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def check_browser(folder, chromium, base=None, axe=None):
+    "Sentences about what happens when a browser opens every page of `folder` from `base` (default: file://)."
+    from playwright.sync_api import sync_playwright
+
+    folder = Path(folder).resolve()
+    base = base or folder.as_uri()
+    flags = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+             "--disable-component-update --disable-sync")
+    problems = []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=flags.split())
+        tab = browser.new_page(viewport={"width": 1280, "height": 800})
+        seen = []
+        tab.on("console", lambda m: seen.append(f"the console says: {short(m.text, 200)}") if m.type == "error" else None)
+        tab.on("pageerror", lambda e: seen.append(f"a script fails: {short(str(e), 200)}"))
+        tab.route("**/*", lambda r: r.continue_() if r.request.url.startswith((base, "data:", "blob:")) else (
+            seen.append(f"asks for {short(r.request.url)}"), r.abort()))
+        for path in sorted(folder.rglob("*.html")):
+            seen.clear()
+            name = path.relative_to(folder).as_posix()
+            tab.set_viewport_size({"width": 1280, "height": 800})
+            tab.goto(f"{base}/{name}", wait_until="load")
+            tab.set_viewport_size({"width": 360, "height": 740})
+            wide = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            if wide > 0:
+                seen.append(f"is {wide} pixels too wide for a phone of 360 pixels")
+            if axe:
+                seen += run_axe(tab, axe)
+                tab.emulate_media(color_scheme="light")
+            problems += [f"{name}: {sentence}." for sentence in dict.fromkeys(seen)]
+        browser.close()
+    return problems
+
+
+def run_axe(tab, axe):
+    """axe-core's findings about contrast, labels and structure of the open page, in light and in dark.
+
+    It takes its time for each element, so formulas and all but the first code blocks are taken off the page before."""
+    tab.evaluate("""document.querySelectorAll('.katex').forEach((e) => e.replaceWith('x'));
+                    document.querySelectorAll('.sourceCode').forEach((e, i) => i > 8 && e.remove())""")
+    tab.evaluate(Path(axe).read_text(encoding="utf-8"))
+    for scheme, rules in (("light", ["wcag2a", "wcag2aa"]), ("dark", ["color-contrast"])):
+        tab.emulate_media(color_scheme=scheme)
+        found = tab.evaluate("(rules) => axe.run({runOnly: rules, resultTypes: ['violations'], preload: false})", rules)
+        yield from (f"accessibility ({scheme}): {v['help']} at {short(v['nodes'][0]['html'], 80)}" for v in found["violations"])
