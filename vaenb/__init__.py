@@ -1,2 +1,28 @@
 """A book you can pip install: autoencoders and variational autoencoders in Keras."""
 __version__ = "0.1.0"
+
+import importlib
+import importlib.util
+
+# What most users need, by the chapter that defines it. Nothing is imported before it is asked for,
+# so `import vaenb` costs neither Keras nor matplotlib.
+_CHAPTER = {
+    "Autoencoder": "autoencoder",
+    **dict.fromkeys(("VAE", "VariationalAutoencoder", "DiagonalNormal", "StandardNormal", "ELBO"), "vae"),
+    **dict.fromkeys(("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial", "Categorical", "Poisson"), "likelihood"),
+    **dict.fromkeys(("dense", "conv", "resnet"), "network"),
+    "Dataset": "data",
+}
+__all__ = ["__version__", *_CHAPTER]
+
+
+def __getattr__(name):
+    if name in _CHAPTER:
+        return getattr(importlib.import_module(f"vaenb.{_CHAPTER[name]}"), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"vaenb.{name}"):
+        return importlib.import_module(f"vaenb.{name}")
+    raise AttributeError(f"module 'vaenb' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_CHAPTER})
