@@ -84,16 +84,9 @@ class _Coded(LatentModel):
 
     def build_heads(self, feature_shape): self.head.build((None, *self.flatten.compute_output_shape(feature_shape)[1:]))
 
-# %% ../nbs/models/20_autoencoder.ipynb #e6e00622
-@keras.saving.register_keras_serializable("vaenb")
-class Autoencoder(_Coded):
-    "An autoencoder; denoising, sparse or contractive by one argument each."
-    @classmethod
-    def for_data(cls, data, latent_dim=2, *, network="auto", likelihood=None, **options):
-        "An autoencoder whose networks fit the data (a `Dataset` or an array); the likelihood is Normal(1.0) unless given."
-        encoder, decoder, likelihood = parts_for(data, latent_dim, network, likelihood or Normal(1.0))
-        return cls(likelihood.event_shape, latent_dim, network=(encoder, decoder), likelihood=likelihood, **options)
-
+# %% ../nbs/models/20_autoencoder.ipynb #650e5dab
+class _Scored(_Coded):
+    "An autoencoder's tensors: from a batch to its parts, and from the parts to a loss."
     def codes(self, x): return ops.cast(self.head(self.flatten(self.encoder(x))), "float32")
 
     def features(self, z):
@@ -126,6 +119,16 @@ class Autoencoder(_Coded):
         loss = penalty - log_px_z
         if sample_weight is not None: loss = loss * ops.cast(sample_weight, loss.dtype)
         return ops.mean(loss) + sum(self.losses)
+
+# %% ../nbs/models/20_autoencoder.ipynb #2bac696f
+@keras.saving.register_keras_serializable("vaenb")
+class Autoencoder(_Scored):
+    "An autoencoder; denoising, sparse or contractive by one argument each."
+    @classmethod
+    def for_data(cls, data, latent_dim=2, *, network="auto", likelihood=None, **options):
+        "An autoencoder whose networks fit the data (a `Dataset` or an array); the likelihood is Normal(1.0) unless given."
+        encoder, decoder, likelihood = parts_for(data, latent_dim, network, likelihood or Normal(1.0))
+        return cls(likelihood.event_shape, latent_dim, network=(encoder, decoder), likelihood=likelihood, **options)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return super().compute_metrics(x, self.wanted(y, y_pred), y_pred["reconstruction"], sample_weight)

@@ -107,7 +107,7 @@ def parts_for(
     bias = likelihood.initial_features(some.mean(axis=0, dtype="float64").astype("float32"))
     return (*builder(shape, latent_dim, likelihood.feature_shape(shape), bias), likelihood)
 
-# %% ../nbs/foundations/17_model.ipynb #1d3bf1a8
+# %% ../nbs/foundations/17_model.ipynb #d3c9a160
 class _Structure(keras.Model):
     "Encoder, decoder and likelihood, checked against one another."
     def __init__(self, encoder, decoder, latent_dim, likelihood, **kwargs):
@@ -145,21 +145,12 @@ class _Structure(keras.Model):
     def choose_jit(self, steps=0):
         "Whether XLA compiles `steps` steps of training: 'auto', or on TensorFlow without a GPU True only where it pays."
         if keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu"): return "auto"
-        return steps > 4000 and not any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
+        slow_under_xla = getattr(self.likelihood, "binarize", False) or any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
+        return steps > 4000 and not slow_under_xla
 
-# %% ../nbs/foundations/17_model.ipynb #994b739f
-class _Trained(_Structure):
-    "`fit`, `evaluate` and `predict` on checked data, with repeatable evaluation."
-    def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
-        self.jit_by_length = jit_compile == "auto"
-        super().compile(optimizer, loss, jit_compile=self.choose_jit() if self.jit_by_length else jit_compile, **kwargs)
-
-    def compile_from_config(self, config):
-        "Compiles a loaded model as it was saved; how to compile is chosen anew, because the machine and the backend may differ."
-        config = {k: v for k, v in keras.saving.deserialize_keras_object(config).items() if k != "jit_compile"}
-        self.compile(**config)
-        if self.built: self.optimizer.build(self.trainable_variables)
-
+# %% ../nbs/foundations/17_model.ipynb #858c27cc
+class _Checked(_Structure):
+    "What is refused before any work is done."
     def check_data(self, x, name="x", once=False):
         "`x` checked against shape and support; with `once`, grey values that stand for chances are settled to 0 or 1. Streams pass as they are."
         if not (isinstance(x, (list, tuple)) or hasattr(x, "__array__")): return x
@@ -173,6 +164,19 @@ class _Trained(_Structure):
     def _checked(self, data, names, once):
         x, y, *rest = (*data, None) if len(data) == 1 else data
         return self.check_data(x, names[0], once), self.check_targets(x, y, names[1]), *rest
+
+# %% ../nbs/foundations/17_model.ipynb #2162d841
+class _Trained(_Checked):
+    "`fit`, `evaluate` and `predict` on checked data, with repeatable evaluation."
+    def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
+        self.jit_by_length = jit_compile == "auto"
+        super().compile(optimizer, loss, jit_compile=self.choose_jit() if self.jit_by_length else jit_compile, **kwargs)
+
+    def compile_from_config(self, config):
+        "Compiles a loaded model as it was saved; how to compile is chosen anew, because the machine and the backend may differ."
+        config = {k: v for k, v in keras.saving.deserialize_keras_object(config).items() if k != "jit_compile"}
+        self.compile(**config)
+        if self.built: self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         "Keras's `fit`, after the data have been checked; compiles with Adam if nobody has."
