@@ -211,7 +211,7 @@ def things(run, tmp_path_factory):
     rng = np.random.default_rng(0)
     grey = rng.random((40, 8, 8, 1))
     arrays = {"grey": grey, "large": rng.random((40, 28, 28, 1)), "nan": np.where(grey < 0.001, np.nan, grey) * np.where(np.arange(40) == 3, np.nan, 1).reshape(-1, 1, 1, 1),
-              "empty": grey[:0], "flat": grey[:, 0, 0, 0], "levels": rng.integers(0, 100, (40, 8, 8)), "negative": grey - 0.5, "one": grey[:1], "objects": np.array(["a", "b"])}
+              "empty": grey[:0], "flat": grey[:, 0, 0, 0], "levels": rng.integers(0, 100, (40, 8, 8)), "negative": grey - 0.5, "one": grey[:1], "objects": np.array([["a", "b"]] * 40)}
     for name, array in arrays.items():
         np.save(home / f"{name}.npy", array)
     (home / "cut.npy").write_bytes((home / "grey.npy").read_bytes()[:1000])
@@ -236,7 +236,7 @@ MISTAKES = {  # command: what the sentence says
     "train --data digit --out {new}": "there is no data named 'digit'",
     "train --data {things}/absent.npy --out {new}": "there is no file",
     "train --data {things}/cut.npy --out {new}": "cut.npy",
-    "train --data {things}/objects.npy --out {new}": "numbers",
+    "train --data {things}/objects.npy --out {new}": "type",
     "train --data {things}/nan.npy --out {new}": "NaN",
     "train --data {things}/empty.npy --out {new}": "empty",
     "train --data {things}/flat.npy --out {new}": "shape (40,)",
@@ -291,7 +291,7 @@ MISTAKES = {  # command: what the sentence says
     "reconstruct {run} --file {things}/levels.npy --out {things}/x.png": "levels",
     "reconstruct {run} --file a.png --data digits": "--data and --file",
     "info {things}/photos": "not the folder of a run",
-    "info {things}/newer": "config.json",
+    "info {things}/newer": "another version",
     "info {new}": "there is no run folder",
     "demo --out {things}/photos": ".html",
     "demo --epochs 0": "--epochs",

@@ -6,7 +6,7 @@
 __all__ = ['LIKELIHOODS', 'likelihood_by_name', 'network_by_name', 'load_data', 'prepare', 'Watch', 'on_interrupt', 'fit',
            'environment', 'describe', 'save_figure', 'write_pictures', 'train', 'Run']
 
-# %% ../nbs/using/75_run.ipynb #45dd9f82
+# %% ../nbs/using/75_run.ipynb #d8badb24
 import contextlib
 import functools
 import importlib
@@ -25,7 +25,7 @@ import vaenb
 from . import likelihood as likelihoods
 from .data import NAMES, load
 from .evaluation import kl_per_dimension, report
-from .folder import Settings, check_run, draft_run, read_json, write_json
+from .folder import Settings, check_run, draft_run, read_json, read_settings, write_json
 from .network import Network, network_for
 from .vae import ELBO, VAE
 
@@ -99,9 +99,9 @@ def prepare(
         if isinstance(getattr(data, name).x, np.ndarray): model.check_data(getattr(data, name).x, f"the {name} split")
     return data, model
 
-# %% ../nbs/using/75_run.ipynb #d87c9974
+# %% ../nbs/using/75_run.ipynb #fc283829
 class Watch(keras.callbacks.Callback):
-    "Ends training at a limit of time, at `interrupt()` or at a loss that is not finite; `reason` says which, None if none did."
+    "Ends training at a limit of time, at `interrupt()` or at a loss (of training or validation) that is not finite; `reason` says which, None if none did."
     def __init__(
         self,
         minutes=None, # float: limit of time
@@ -129,7 +129,7 @@ class Watch(keras.callbacks.Callback):
             self.tell(self.share(self.epoch + (batch + 1) / (self.params["steps"] or 1)), f"epoch {self.epoch + 1}, loss {float(logs['loss']):.2f}")
 
     def on_epoch_end(self, epoch, logs=None):
-        if math.isfinite(logs["loss"]): self.good = self.model.get_weights()
+        if logs and all(math.isfinite(value) for value in logs.values()): self.good = self.model.get_weights()
         else:
             if self.good is None: raise FloatingPointError("the loss is not finite in the first epoch: try a smaller learning rate, or scale the data")
             self.model.set_weights(self.good)
@@ -255,7 +255,7 @@ def train(
         write_json(draft / "config.json", describe(settings, data, model, epochs=len(history["loss"]), seconds=seconds, ended=reason or "all epochs done"))
     return Run(folder)
 
-# %% ../nbs/using/75_run.ipynb #29bccec8
+# %% ../nbs/using/75_run.ipynb #26eafca4
 class Run:
     "A run in its folder."
     def __init__(
@@ -264,8 +264,7 @@ class Run:
     ):
         self.folder = check_run(folder)
         self.config = self.read("config.json")
-        try: self.settings = Settings(**self.config["settings"])
-        except (KeyError, TypeError): raise ValueError(f"{folder} was written by another version of vaenb: its config.json has settings that this one does not know") from None
+        self.settings = read_settings(self.config, folder)
 
     def read(self, name): return read_json(self.folder / name) if (self.folder / name).is_file() else None
 
