@@ -7,7 +7,7 @@ __all__ = ['app', 'BACKENDS', 'Folder', 'Data', 'Backend', 'Seed', 'default', 'P
            'main', 'silence', 'start', 'progress', 'check_file', 'train', 'open_run', 'evaluate', 'write_images',
            'sample', 'read_examples', 'reconstruct', 'describe_run', 'info', 'demo']
 
-# %% ../nbs/using/78_cli.ipynb #ef25bee3
+# %% ../nbs/using/78_cli.ipynb #b73904cc
 import contextlib
 import importlib.util
 import os
@@ -18,7 +18,7 @@ from typing import Annotated, Optional
 import typer
 from typer.core import TyperGroup
 
-from .folder import Settings, check_run, check_target, read_json, write_file, write_json
+from .folder import Settings, check_run, check_target, read_json, read_settings, write_file, write_json
 
 # %% ../nbs/using/78_cli.ipynb #5bcd0438
 class Mistake(Exception):
@@ -297,15 +297,16 @@ def reconstruct(
     with mistakes(): x = read_examples(opened, file) if file else opened.data(data).test.x[:n]
     write_images(out, opened.model.reconstruct(x), lambda: plot.reconstructions(opened.model, x, len(x)))
 
-# %% ../nbs/using/78_cli.ipynb #79127706
+# %% ../nbs/using/78_cli.ipynb #c0cabe00
 def describe_run(
     folder, # of a run
 ):
     "Lines of text: data, model, training and metrics; ValueError or FileNotFoundError where it is not a run."
     path = check_run(folder)
     config, metrics = read_json(path / "config.json"), read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
+    settings = read_settings(config, folder)
     data, model, training, versions = (config[k] for k in ("data", "model", "training", "versions"))
-    changed = {k: v for k, v in vars(Settings(**config["settings"])).items() if k == "data" or v != vars(Settings())[k]}
+    changed = {k: v for k, v in vars(settings).items() if k == "data" or v != vars(Settings())[k]}
     words = [f"--{k.replace('_', '-')} {','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in changed.items()]
     lines = {
         "data": f"{data['name']}, {' x '.join(map(str, data['image_shape']))}; " + ", ".join(f"{split} {n:,}" for split, n in data["examples"].items()),
@@ -326,7 +327,7 @@ def info(
 ):
     "Say what a run is, or what this installation computes with."
     if run is not None:
-        with mistakes(ValueError, OSError, KeyError, TypeError): text = describe_run(run)
+        with mistakes(): text = describe_run(run)
         return typer.echo(text)
     start(backend)
     from vaenb.run import environment

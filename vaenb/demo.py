@@ -19,7 +19,7 @@ from .evaluation import bits_per_dim, report
 from .folder import Settings
 from .run import environment, fit, prepare, save_figure
 
-# %% ../nbs/using/77_demo.ipynb #d65149b4
+# %% ../nbs/using/77_demo.ipynb #442fd40e
 LATENT_DIMS = (2, 8)
 
 def train_demo(
@@ -31,7 +31,7 @@ def train_demo(
     "The digits as a `Dataset`, and for each length of the code a dict with model, history and report."
     results = {}
     for i, d in enumerate(LATENT_DIMS):
-        settings = Settings(data="digits", likelihood="beta-binomial", hidden=(256, 128), latent_dim=d, epochs=epochs,
+        settings = Settings(data="digits", likelihood="discretized-logistic", hidden=(256, 128), latent_dim=d, epochs=epochs,
                             batch_size=64, learning_rate=3e-3, schedule="cosine", seed=seed)
         data, model = prepare(settings)
         history, ended = fit(model, data, settings, tell and (lambda share, text: tell((i + share) / len(LATENT_DIMS), f"{d} numbers, {text}")))
