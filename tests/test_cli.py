@@ -190,7 +190,8 @@ def test_a_run_that_exists_is_left_alone(run, tmp_path):
 
 def test_ctrl_c_keeps_what_was_trained(tmp_path):
     out = tmp_path / "run"
-    program = subprocess.Popen(VAENB + words("train --data digits --latent-dim 2 --hidden 16 --epochs 1000000 --out {out}", out=out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    program = subprocess.Popen(VAENB + words("train --data digits --latent-dim 2 --hidden 16 --epochs 1000000 --out {out}", out=out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a test run in the background would hand down "ignore"
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".draft-*")) and program.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
