@@ -6,7 +6,7 @@
 __all__ = ['LIKELIHOODS', 'likelihood_by_name', 'network_by_name', 'load_data', 'prepare', 'Watch', 'on_interrupt', 'fit',
            'environment', 'describe', 'save_figure', 'write_pictures', 'train', 'Run']
 
-# %% ../nbs/using/75_run.ipynb #85779307
+# %% ../nbs/using/75_run.ipynb #d8badb24
 import contextlib
 import functools
 import importlib
@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -256,7 +255,7 @@ def train(
         write_json(draft / "config.json", describe(settings, data, model, epochs=len(history["loss"]), seconds=seconds, ended=reason or "all epochs done"))
     return Run(folder)
 
-# %% ../nbs/using/75_run.ipynb #e7293fce
+# %% ../nbs/using/75_run.ipynb #26eafca4
 class Run:
     "A run in its folder."
     def __init__(
@@ -282,11 +281,9 @@ class Run:
     @functools.cached_property
     def model(self):
         "The `VAE`; ValueError where the file is damaged."
-        path = self.folder / "model.keras"
-        if not zipfile.is_zipfile(path): raise ValueError(f"{path} is damaged, it is not a whole .keras file: restore it from a copy, or train again")
-        try: return keras.saving.load_model(path)
-        except Exception as error: # h5py, zipfile and Keras each raise their own
-            raise ValueError(f"{path} cannot be read ({type(error).__name__}): it is damaged, or was written by a version that this one does not understand") from error
+        try: return keras.saving.load_model(self.folder / "model.keras")
+        except Exception as error: # zipfile, h5py and Keras each raise their own
+            raise ValueError(f"{self.folder / 'model.keras'} cannot be read, so it is damaged or of another version ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'})") from error
 
     def data(self, name=None): # another data set than the run's own
         "The `Dataset`, with val and test black and white where the model sees black and white; ValueError where it does not fit."
