@@ -59,10 +59,11 @@ def check_support(
         fit = (f"outside the support of {owner}", _advice(data_kind(x), levels)) if not broken.any() else ("NaN or infinite", "repair or drop these examples")
         raise ValueError(f"{name}: {bad.sum()} of {x.size} values are {fit[0]}; the first is {x[at]:g} at index {at}. What to do: {fit[1]}.")
 
-# %% ../nbs/foundations/14_likelihood.ipynb #54dbeea1
+# %% ../nbs/foundations/14_likelihood.ipynb #9e9c3bea
 class Part(keras.layers.Layer):
     "A Keras layer that keeps its constructor arguments, owns its randomness, computes in float32, and is bound to the shape of one example."
     arguments = ()  # names of the subclass's own constructor arguments
+    ready = True    # False while the part has to see data before it means anything
 
     def __init__(self, event_shape=None, seed=None, **kwargs):
         own = {"seed": seed, "event_shape": None, **{name: kwargs.pop(name) for name in self.arguments}}
@@ -85,6 +86,9 @@ class Part(keras.layers.Layer):
 
     def add_parameters(self):
         "Creates the learned parameters; `bind` calls it once."
+
+    def adapt(self, x):
+        "Takes what it needs to know from the training data, (n, *event)."
 
     def get_config(self):
         own = {name: getattr(self, name) for name in ("seed", *self.arguments)}

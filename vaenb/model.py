@@ -207,7 +207,7 @@ class _Trained(_Checked):
 
     def rewind(self, seed=777): self.eval_seed.state.assign([seed, 0])
 
-# %% ../nbs/foundations/17_model.ipynb #b54a53db
+# %% ../nbs/foundations/17_model.ipynb #1031de40
 class LatentModel(_Trained):
     "A Keras model with a code: the base of `Autoencoder` and `VAE`, and of any model of yours."
     @classmethod
@@ -222,7 +222,12 @@ class LatentModel(_Trained):
     ):
         "A model whose networks and likelihood fit the data; raises ValueError where they cannot."
         encoder, decoder, likelihood = parts_for(data, latent_dim, network, likelihood)
-        return cls(encoder, decoder, latent_dim=latent_dim, likelihood=likelihood, **parts)
+        model = cls(encoder, decoder, latent_dim=latent_dim, likelihood=likelihood, **parts)
+        return model.adapt(np.asarray(data.train.x if hasattr(data, "train") else data))
+
+    def adapt(self, x): # x: (n, *image_shape), training data
+        "Itself, after its parts have taken what they need from the data."
+        return self
 
     def codes(self, x): return self.encoder(x)
 
@@ -244,6 +249,22 @@ class LatentModel(_Trained):
     def reconstruct(self, x): # x: (n, *image_shape)
         "What remains of `x` after the bottleneck, (n, *image_shape)."
         return self._run("reconstructions", self.check_data(x), batch_size=self.rows)
+
+    def draw_codes(self, n, seed=None, temperature=1.0):
+        raise ValueError(f"{type(self).__name__} has no prior to draw codes from: fit a sampler to its codes and pass it, sample(n, sampler=MixtureSampler().fit(model.encode(x)))")
+
+    def sample(
+        self,
+        n, # int: how many
+        seed=None, # int, or None for fresh ones
+        temperature=1.0, # float: scales the prior's spread
+        sampler=None, # a fitted density of codes with `sample(n, seed)`; None: the model's prior
+    ):
+        "New examples: likelihood means of codes from the prior or from the sampler, (n, *image_shape)."
+        if not isinstance(n, (int, np.integer)) or n < 1: raise ValueError(f"n is {n!r}, but the number of samples must be a whole number of at least 1")
+        if sampler is None: return self.decode(self.draw_codes(int(n), seed, temperature))
+        if temperature != 1: raise ValueError(f"temperature is {temperature}, but it belongs to a prior; {type(sampler).__name__} draws codes as it was fitted")
+        return self.decode(sampler.sample(int(n), seed=seed))
 
     def get_config(self):
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("encoder", "decoder", "likelihood")}
