@@ -59,14 +59,15 @@ def check_support(
         fit = (f"outside the support of {owner}", _advice(data_kind(x), levels)) if not broken.any() else ("NaN or infinite", "repair or drop these examples")
         raise ValueError(f"{name}: {bad.sum()} of {x.size} values are {fit[0]}; the first is {x[at]:g} at index {at}. What to do: {fit[1]}.")
 
-# %% ../nbs/foundations/14_likelihood.ipynb #9e9c3bea
+# %% ../nbs/foundations/14_likelihood.ipynb #3d8c2811
 class Part(keras.layers.Layer):
     "A Keras layer that keeps its constructor arguments, owns its randomness, computes in float32, and is bound to the shape of one example."
     arguments = ()  # names of the subclass's own constructor arguments
     ready = True    # False while the part has to see data before it means anything
 
     def __init__(self, event_shape=None, seed=None, **kwargs):
-        own = {"seed": seed, "event_shape": None, **{name: kwargs.pop(name) for name in self.arguments}}
+        known = {name for parent in type(self).__mro__ for name in getattr(parent, "arguments", ())}  # a subclass may fix what its parent leaves open
+        own = {"seed": seed, "event_shape": None, **{name: kwargs.pop(name) for name in known & kwargs.keys()}}
         super().__init__(**{"dtype": "float32", **kwargs})
         for name, value in own.items():
             setattr(self, name, value)
