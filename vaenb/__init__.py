@@ -9,6 +9,12 @@ import importlib.util
 _CHAPTER = {
     "Autoencoder": "autoencoder",
     **dict.fromkeys(("VAE", "VariationalAutoencoder", "DiagonalNormal", "StandardNormal", "ELBO"), "vae"),
+    **dict.fromkeys(("FreeBits", "Capacity", "IWAE", "MIWAE", "PIWAE", "CIWAE", "StickingTheLanding", "DReG"), "objective"),
+    **dict.fromkeys(("BetaTC", "DIP", "InfoVAE", "WAE"), "aggregate"),
+    **dict.fromkeys(("MixtureOfNormals", "VampPrior", "FlowPrior"), "prior"),
+    **dict.fromkeys(("FullNormal", "FlowPosterior"), "posterior"),
+    **dict.fromkeys(("MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"), "sampler"),
+    **dict.fromkeys(("recipe", "RECIPES"), "recipes"),
     **dict.fromkeys(("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial", "Categorical", "Poisson"), "likelihood"),
     **dict.fromkeys(("dense", "conv", "resnet"), "network"),
     "Dataset": "data",
