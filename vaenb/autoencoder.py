@@ -114,7 +114,7 @@ class _Coded(_Penalised):
 
     def build_heads(self, feature_shape): self.head.build((None, *self.flatten.compute_output_shape(feature_shape)[1:]))
 
-# %% ../nbs/models/20_autoencoder.ipynb #0c021743
+# %% ../nbs/models/20_autoencoder.ipynb #c4bff997
 class _Scored(_Coded):
     "An autoencoder's tensors: from a batch to its parts, and from the parts to a loss."
     def codes(self, x): return ops.cast(self.head(self.flatten(self.encoder(x))), "float32")
@@ -127,7 +127,8 @@ class _Scored(_Coded):
 
     def call(self, x, training=False):
         x = self.observed(x, training)
-        noise = keras.random.normal(ops.shape(x), seed=self.train_seed) if training else 0.0
+        noisy = training and (self.penalties["noise"] or self.penalties["contraction"])
+        noise = keras.random.normal(ops.shape(x), seed=self.train_seed) if noisy else 0.0
         code = self.codes(x + self.penalties["noise"] * noise)
         features = self.features(code)
         parts = {"x": x, "code": code, "features": features, "reconstruction": self.likelihood.mean(features)}

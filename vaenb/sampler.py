@@ -172,11 +172,11 @@ class _Trained(Sampler):
         u = (z - self.state["shift"]) / self.state["scale"]
         return self.density_standard(u).astype("float64") - np.log(self.state["scale"].astype("float64")).sum()
 
-# %% ../nbs/models/38_sampler.ipynb #d3e6a925
+# %% ../nbs/models/38_sampler.ipynb #faa3d34d
 class _Density(keras.Model):
     "A flow as a Keras model, whose output is the log-density and whose loss is its negative mean."
     def __init__(self, flow):
-        super().__init__(name="density")
+        super().__init__(name="density", dtype="float32")
         self.flow = flow
 
     def call(self, u): return flow_log_prob(self.flow, u)
