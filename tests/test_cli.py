@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
     help = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert help.returncode == 0 and help.stdout.endswith("set()\n"), help.stdout + help.stderr
     commands = re.findall(r"^│ (\w+) ", help.stdout, re.M) or re.findall(r"^  (\w+) ", help.stdout, re.M)
-    assert commands == ["demo", "train", "evaluate", "sample", "reconstruct", "info"]
+    assert commands == ["demo", "models", "train", "evaluate", "sample", "reconstruct", "info"]
     assert done("").startswith(call("--help").stdout[:20]) and done("--version") == f"vaenb {vaenb.__version__}\n"
 
 
@@ -172,6 +173,79 @@ def test_vectors_and_colour_images(tmp_path):
     done("reconstruct {run} --out {out}", run=tmp_path / "vectors", out=tmp_path / "vectors.png")
 
 
+def test_models_lists_every_recipe_and_describes_one():
+    from vaenb.recipes import RECIPES
+
+    lines = done("models").splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(RECIPES) and all(r.paper in line and str(r) in line for r, line in zip(RECIPES.values(), lines[1:]))
+    assert "Burda et al. 2016, https://" in done("models iwae") and "--set        k=50" in done("models iwae") and "noise=0.3" in done("models denoising-ae")
+
+
+KINDS = {  # what `train` is given: what it says, and whether the model has a likelihood and tells its mutual information
+    "--model ae": ("Normal(sigma=1.0)", False, False),
+    "--model denoising-ae --set noise=0.1 --likelihood bernoulli": ("Bernoulli(binarize=True)", False, False),
+    "--model iwae --set k=3": ("IWAE(k=3)", True, True),
+    "--model vamp-vae --set n_components=10": ("VampPrior(n_components=10)", True, True),
+    "--model planar-vae --set n_layers=2": ("FlowPosterior(flow='planar', n_layers=2", True, False),
+    "--model full-cov-vae": ("FullNormal()", True, True),
+    "--model sigma-vae": ("Normal(sigma='optimal')", True, True),
+    "--model beta-tcvae --beta 2.0": ("BetaTC(beta=2.0", True, True),
+    "--model wae-mmd --set scale=10 --set kernel=rbf": ("WAE(scale=10", True, True),
+}
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_any_model_goes_all_the_way(model, tmp_path):
+    says, probabilistic, informative = KINDS[model]
+    out = tmp_path / "run"
+    text = done(f"train --data digits {model} --latent-dim 3 --hidden 16 --epochs 1 --batch-size 500 --n-samples 4 --seed 3 --out {{out}}", out=out)
+    assert f"{model.split()[1]}: dense(" in text and says in text, text
+    assert set(contents(out)) == set(vaenb.folder.FILES) - (set() if probabilistic else {"samples.png"})
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert np.isfinite(metrics["reconstruction"]) and metrics["latent_dim"] == 3 and 0 <= metrics["active_units"] <= 3
+    assert ("log_likelihood" in metrics) == probabilistic and (metrics.get("mutual_information") is not None) == informative == ("I(x; z)" in text)
+    assert probabilistic or metrics["squared_error"] > 0 and "squared error" in text and "log p(x) " not in text
+    again = json.loads((out / "metrics.json").read_text()) if done("evaluate {out} --n-samples 4 --out {json}", out=out, json=tmp_path / "m.json") else None
+    assert json.loads((tmp_path / "m.json").read_text()) == metrics == again
+    about = done("info {out}", out=out)
+    assert all(word in about.splitlines()[-1].split() for word in model.split()) and "not measured" not in about
+    done("reconstruct {out} --n 3 --out {x}", out=out, x=tmp_path / "r.npy")
+    assert np.load(tmp_path / "r.npy").shape == (3, 8, 8, 1)
+    if probabilistic: done("sample {out} --n 5 --out {x}", out=out, x=tmp_path / "s.npy")
+    else:
+        refused = call("sample {out} --n 5 --out {x}", out=out, x=tmp_path / "s.npy")
+        assert refused.exit_code == 2 and "--sampler mixture" in refused.stderr and refused.stderr.count("\n") == 1 and not (tmp_path / "s.npy").exists()
+    done("sample {out} --n 5 --sampler neighbour --out {x}", out=out, x=tmp_path / "s.npy")
+    assert np.load(tmp_path / "s.npy").shape == (5, 8, 8, 1)
+
+
+def test_samplers_fit_the_codes_of_the_training_data(run, tmp_path):
+    arrays = {}
+    for name, sampler, seed in (("mixture", "mixture", 1), ("again", "mixture", 1), ("other", "mixture", 2), ("neighbour", "neighbour", 1)):
+        done("sample {run} --n 6 --sampler {sampler} --seed {seed} --out {x}", run=run, sampler=sampler, seed=seed, x=tmp_path / f"{name}.npy")
+        arrays[name] = np.load(tmp_path / f"{name}.npy")
+    assert np.array_equal(arrays["mixture"], arrays["again"]) and not np.array_equal(arrays["mixture"], arrays["other"]) and not np.array_equal(arrays["mixture"], arrays["neighbour"])
+    done("sample {run} --n 6 --sampler mixture --out {x}", run=run, x=tmp_path / "samples.png")
+    from vaenb.run import SAMPLERS, Run, fit_sampler
+    from vaenb.sampler import Sampler
+    import vaenb.sampler
+
+    assert all(issubclass(getattr(vaenb.sampler, name), Sampler) for name in SAMPLERS.values())
+    opened = Run(run)
+    drawn = fit_sampler(opened, "mixture", seed=1).sample(6, seed=1)
+    assert np.allclose(opened.model.decode(drawn), arrays["mixture"], atol=1e-6)
+
+
+def test_a_run_of_the_first_version_still_opens(run, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    config = json.loads((old / "config.json").read_text())
+    config["settings"] = {**{k: v for k, v in config["settings"].items() if k not in ("model", "options")}, "beta": 1.0}
+    del config["model"]["recipe"]
+    (old / "config.json").write_text(json.dumps(config))
+    assert "--beta 1.0" in done("info {old}", old=old) and done("evaluate {old} --n-samples 5", old=old) == done("evaluate {run} --n-samples 5", run=run)
+
+
 def test_a_run_that_exists_is_left_alone(run, tmp_path):
     before = contents(run)
     refused = call(TRAIN + " {out}", out=run)
@@ -248,6 +322,20 @@ MISTAKES = {  # command: what the sentence says
     "train --data digits --size 9 --out {new}": "size",
     "train --data {things}/negative.npy --likelihood bernoulli --out {new}": "support",
     "train --data digits --likelihood cauchy --out {new}": "cauchy",
+    "train --data digits --model vampvae --out {new}": "vamp-vae",
+    "train --data digits --model iwae --set kk=3 --out {new}": "it takes",
+    "train --data digits --model iwae --set k=0 --out {new}": "whole number",
+    "train --data digits --model iwae --set k=few --out {new}": "'few'",
+    "train --data digits --model iwae --set k --out {new}": "k=20",
+    "train --data digits --model iwae --set k=3 --set k=4 --out {new}": "twice",
+    "train --data digits --model beta-vae --beta 3 --set beta=4 --out {new}": "twice",
+    "train --data digits --model vae --set prior=vamp --out {new}": "vaenb.recipe",
+    "train --data digits --model ae --beta 4 --out {new}": "beta",
+    "train --data digits --model ae --set noise=loud --out {new}": "noise='loud'",
+    "train --data digits --model annealed-vae --set kl=sampled --out {new}": "closed form",
+    "models iwea": "iwae",
+    "sample {run} --sampler gibbs --out {things}/x.png": "mixture",
+    "sample {run} --sampler mixture --temperature 0.5 --out {things}/x.png": "--temperature",
     "train --data digits --network transformer --out {new}": "transformer",
     "train --data {things}/negative.npy --network conv --hidden 0 --out {new}": "hidden",
     "train --data digits --hidden wide --out {new}": "--hidden",

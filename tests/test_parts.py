@@ -76,3 +76,10 @@ def test_what_has_no_meaning_is_refused_in_one_sentence(combined):
     assert len(refused) > 10
     for parts, message in refused.items():
         assert len(message.splitlines()) == 1 and 40 < len(message) < 320 and (":" in message), (parts, message)
+
+
+@pytest.mark.parametrize("how", ["import vaenb; load = vaenb.load_model", "from vaenb import VAE; import keras; load = keras.saving.load_model"])
+def test_whatever_was_imported_first_a_saved_model_finds_its_parts(runs, how):
+    files = sorted(runs["tensorflow"].glob("combination-*.keras"))[::4]
+    done = subprocess.run([sys.executable, "-c", f"{how}\nfor path in {[str(f) for f in files]}: print(load(path).objective)"], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == len(files) > 5, done.stderr[-2000:]

@@ -14,16 +14,19 @@ _CHAPTER = {
     **dict.fromkeys(("MixtureOfNormals", "VampPrior", "FlowPrior"), "prior"),
     **dict.fromkeys(("FullNormal", "FlowPosterior"), "posterior"),
     **dict.fromkeys(("MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"), "sampler"),
-    **dict.fromkeys(("recipe", "RECIPES"), "recipes"),
+    **dict.fromkeys(("recipe", "RECIPES", "load_model"), "recipes"),
     **dict.fromkeys(("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial", "Categorical", "Poisson"), "likelihood"),
     **dict.fromkeys(("dense", "conv", "resnet"), "network"),
     "Dataset": "data",
 }
+_SAVEABLE = ("likelihood", "autoencoder", "vae", "objective", "aggregate", "prior", "posterior")  # what a saved model may consist of
 __all__ = ["__version__", *_CHAPTER]
 
 
 def __getattr__(name):
     if name in _CHAPTER:
+        if _CHAPTER[name] in _SAVEABLE:  # so that Keras finds all parts of a file, whichever of them was imported by name
+            for chapter in _SAVEABLE: importlib.import_module(f"vaenb.{chapter}")
         return getattr(importlib.import_module(f"vaenb.{_CHAPTER[name]}"), name)
     if not name.startswith("_") and importlib.util.find_spec(f"vaenb.{name}"):
         return importlib.import_module(f"vaenb.{name}")

@@ -72,7 +72,7 @@ class _Penalised(LatentModel):
         if weight["decoder_l2"]: total = total + weight["decoder_l2"] * weight_penalty(self.decoder.trainable_variables)
         return total + sum(weight[name] * parts[name] for name in ("contraction", "decoder_gradient") if name in parts)
 
-# %% ../nbs/models/20_autoencoder.ipynb #5a692c94
+# %% ../nbs/models/20_autoencoder.ipynb #0d5c90d9
 def _shape(dim): return (dim,) if isinstance(dim, int) else tuple(dim)
 
 
@@ -106,7 +106,7 @@ class _Coded(_Penalised):
         self.weigh(target, noise=noise, l1=l1, l2=l2, sparsity=sparsity, contraction=contraction, decoder_l2=decoder_l2, decoder_gradient=decoder_gradient)
         self.input_dim, self.target_dim, self.output_activation = shape, target_dim, output_activation
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("reconstruction", "penalty")}
-        self.flatten, self.head = layers.Flatten(), layers.Dense(encoding_dim, activation="sigmoid" if sparsity else None, name="code")
+        self.flatten, self.head = layers.Flatten(), layers.Dense(encoding_dim, activation="sigmoid" if sparsity else None, name="code", dtype="float32")
         self.build_if_known()
 
     @property

@@ -6,31 +6,33 @@
 __all__ = ['PICTURES', 'FILES', 'Settings', 'write_file', 'read_json', 'write_json', 'check_run', 'read_settings', 'check_target',
            'publish', 'draft_run']
 
-# %% ../nbs/using/73_folder.ipynb #980bb0b1
+# %% ../nbs/using/73_folder.ipynb #509ca31a
 import contextlib
 import json
 import math
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .file import write_atomic
 
-# %% ../nbs/using/73_folder.ipynb #4b9a41f0
+# %% ../nbs/using/73_folder.ipynb #a8a94f99
 @dataclass
 class Settings:
     "Everything that determines a training, apart from the machine."
     data: str = "digits"             # a name, a .npy or .npz file, or a folder of images: what `vaenb.data.load` takes
+    model: str = "vae"               # a name in `vaenb.RECIPES`
     size: int | None = None          # side to which the images of a folder are resized
     levels: int | None = None        # grey levels that integers in a file stand for
     network: str = "auto"            # auto, dense, conv or resnet
     hidden: tuple | None = None      # widths of the layers (dense) or channels of the halvings (conv, resnet)
     activation: str = "relu"
     latent_dim: int = 10
-    likelihood: str = "auto"         # auto, or a name in `LIKELIHOODS`
-    beta: float = 1.0                # weight of the KL; 1 is the ELBO
+    likelihood: str = "auto"         # the recipe's own, or one that fits the data; or a name in `LIKELIHOODS`
+    beta: float | None = None        # weight of the KL; None: the recipe's own
+    options: dict = field(default_factory=dict) # further numbers of the recipe's parts, such as {"k": 20}
     epochs: int = 50
     batch_size: int = 128
     learning_rate: float = 1e-3      # of Adam, at the start
@@ -39,7 +41,9 @@ class Settings:
     seed: int = 0
     n_samples: int = 100             # importance samples per example in the test log-likelihood
 
-    def __post_init__(self): self.hidden = None if self.hidden is None else tuple(self.hidden)
+    def __post_init__(self):
+        self.hidden = None if self.hidden is None else tuple(self.hidden)
+        self.options = {name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()}
 
 # %% ../nbs/using/73_folder.ipynb #3f643d6c
 def write_file(

@@ -214,28 +214,9 @@ class _Trained(_Checked):
 
     def rewind(self, seed=777): self.eval_seed.state.assign([seed, 0])
 
-# %% ../nbs/foundations/17_model.ipynb #1031de40
-class LatentModel(_Trained):
-    "A Keras model with a code: the base of `Autoencoder` and `VAE`, and of any model of yours."
-    @classmethod
-    def for_data(
-        cls,
-        data, # a `Dataset`, or an array (n, *event_shape)
-        latent_dim=2, # int: length of a code
-        *,
-        network="auto", # name, builder such as `dense()`, or your own pair (encoder, decoder)
-        likelihood=None, # None: chosen from the values of the data
-        **parts, # the further arguments of the constructor
-    ):
-        "A model whose networks and likelihood fit the data; raises ValueError where they cannot."
-        encoder, decoder, likelihood = parts_for(data, latent_dim, network, likelihood)
-        model = cls(encoder, decoder, latent_dim=latent_dim, likelihood=likelihood, **parts)
-        return model.adapt(np.asarray(data.train.x if hasattr(data, "train") else data))
-
-    def adapt(self, x): # x: (n, *image_shape), training data
-        "Itself, after its parts have taken what they need from the data."
-        return self
-
+# %% ../nbs/foundations/17_model.ipynb #eb099c9a
+class _Coded(_Trained):
+    "What one does with codes: NumPy in, NumPy out, compiled and in batches."
     def codes(self, x): return self.encoder(x)
 
     def means(self, z): return self.likelihood.mean(self.decoder(z))
@@ -272,6 +253,28 @@ class LatentModel(_Trained):
         if sampler is None: return self.decode(self.draw_codes(int(n), seed, temperature))
         if temperature != 1: raise ValueError(f"temperature is {temperature}, but it belongs to a prior; {type(sampler).__name__} draws codes as it was fitted")
         return self.decode(sampler.sample(int(n), seed=seed))
+
+# %% ../nbs/foundations/17_model.ipynb #0a3784a5
+class LatentModel(_Coded):
+    "A Keras model with a code: the base of `Autoencoder` and `VAE`, and of any model of yours."
+    @classmethod
+    def for_data(
+        cls,
+        data, # a `Dataset`, or an array (n, *event_shape)
+        latent_dim=2, # int: length of a code
+        *,
+        network="auto", # name, builder such as `dense()`, or your own pair (encoder, decoder)
+        likelihood=None, # None: chosen from the values of the data
+        **parts, # the further arguments of the constructor
+    ):
+        "A model whose networks and likelihood fit the data; raises ValueError where they cannot."
+        encoder, decoder, likelihood = parts_for(data, latent_dim, network, likelihood)
+        model = cls(encoder, decoder, latent_dim=latent_dim, likelihood=likelihood, **parts)
+        return model.adapt(data.train.x if hasattr(data, "train") else np.asarray(data))
+
+    def adapt(self, x): # x: (n, *image_shape), training data
+        "Itself, after its parts have taken what they need from the data."
+        return self
 
     def get_config(self):
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("encoder", "decoder", "likelihood")}

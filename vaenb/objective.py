@@ -179,7 +179,7 @@ class PIWAE(MIWAE):
         paths = ops.sum(u * terms["log_qz_x"] - v * (terms["log_px_z"] + terms["log_pz"]), axis=1) + _send(terms["gate"], u, v)
         return paths + ops.stop_gradient(value - paths)
 
-# %% ../nbs/models/24_objective.ipynb #34e273fb
+# %% ../nbs/models/24_objective.ipynb #7d68b0d7
 def frozen_log_prob(
     posterior, # a `Posterior` with a density at any code
     params, # dict of (n, ...)
@@ -190,12 +190,12 @@ def frozen_log_prob(
     with keras.StatelessScope(state_mapping=held):
         return posterior.log_prob(keras.tree.map_structure(ops.stop_gradient, params), z)
 
-
+# %% ../nbs/models/24_objective.ipynb #c82eeea2
 def _needs_density(objective, model):
     if not model.posterior.has_density:
         raise ValueError(f"{objective} needs log q(z|x) with q's parameters held fixed, but {model.posterior} knows its density only at its own draws: use IWAE() or ELBO(), or a posterior with an inverse such as iaf")
 
-# %% ../nbs/models/24_objective.ipynb #3c3361f4
+
 @keras.saving.register_keras_serializable("vaenb")
 class StickingTheLanding(ELBO):
     "The ELBO with a gradient that has no noise left where q is the true posterior (Roeder et al. 2017)."

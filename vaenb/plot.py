@@ -7,18 +7,17 @@ __all__ = ['STYLE', 'styled', 'as_examples', 'tile', 'image_grid', 'training_cur
            'latent_scatter', 'prior_quantiles', 'grid_codes', 'latent_grid', 'interpolate', 'interpolation',
            'traversals', 'rate_distortion_plane']
 
-# %% ../nbs/seeing/60_plot.ipynb #0abd1daa
+# %% ../nbs/seeing/60_plot.ipynb #92306b59
 import functools
 import math
 from statistics import NormalDist
 
 import matplotlib.pyplot as plt
 import numpy as np
-from keras import ops
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from .evaluation import kl_per_dimension
+from .evaluation import weigh_units
 from .vae import StandardNormal
 
 # %% ../nbs/seeing/60_plot.ipynb #215211f9
@@ -109,7 +108,7 @@ def image_grid(
     ax.spines[:].set_visible(False)
     return ax
 
-# %% ../nbs/seeing/60_plot.ipynb #d182602a
+# %% ../nbs/seeing/60_plot.ipynb #925bf399
 def _number(value, form): return format(value + 0.0, form).replace("-", "\N{MINUS SIGN}")
 
 @styled
@@ -117,15 +116,14 @@ def training_curves(
     history, # what `fit` returned, or a dict of lists of numbers
     ax=None, # array of axes, one for each curve
 ):           # array of axes
-    "ELBO, reconstruction and KL in nats per example over the epochs, with their last values; ValueError for an empty history."
+    "ELBO, reconstruction and KL (of an autoencoder: reconstruction and penalty) in nats per example over the epochs, with their last values; ValueError for an empty history."
     history = getattr(history, "history", history)
-    names = [k for k in ("elbo", "reconstruction", "kl") if k in history] or [k for k in history if not k.startswith("val_")]
+    names = [k for k in ("elbo", "reconstruction", "kl", "penalty") if k in history and (k != "penalty" or any(history[k]))] or [k for k in history if not k.startswith("val_")]
     if not names or not len(history[names[0]]): raise ValueError("the history is empty: give what fit returned after at least one epoch")
     axes = plt.subplots(1, len(names), figsize=(3 * len(names), 2.7), dpi=90, layout="constrained", squeeze=False)[1][0] if ax is None else np.atleast_1d(ax)
     for ax, name in zip(axes, names):
         for key, kind, colour in ((name, "training", _FIRST), (f"val_{name}", "validation", _SECOND)):
-            y = history.get(key, [])
-            if len(y): ax.plot(range(1, len(y) + 1), y, color=colour, marker="o" if len(y) == 1 else None, label=f"{kind} {_number(y[-1], '.2f')}")
+            if len(y := history.get(key, [])): ax.plot(range(1, len(y) + 1), y, color=colour, marker="o" if len(y) == 1 else None, label=f"{kind} {_number(y[-1], '.2f')}")
         ax.set(title={"elbo": "ELBO", "kl": "KL"}.get(name, name), xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.spines[["top", "right"]].set_visible(False)
@@ -151,22 +149,23 @@ def reconstructions(
         both[row, 0, :len(some)], both[row, 1, :len(some)] = some, model.reconstruct(some)
     return image_grid(both.reshape(-1, *x.shape[1:]), n_cols, ax, **{"rows": ["original", "reconstruction"] * n_rows, **options})
 
-# %% ../nbs/seeing/60_plot.ipynb #ee3146ca
-def _needs_prior(model, what):
-    if not hasattr(model, "prior"): raise TypeError(f"{what} needs a prior, and {type(model).__name__} has none: use a VAE, or draw image_grid(model.decode(z)) for codes z of your own")
+# %% ../nbs/seeing/60_plot.ipynb #db93ebbc
+def _needs_prior(model, what, instead):
+    if not hasattr(model, "prior"): raise TypeError(f"{what} needs a prior, and {type(model).__name__} has none: use a VAE, or pass {instead}")
 
 @styled
 def samples(
-    model, # a `VAE`
+    model, # a `VAE`; with a sampler also an `Autoencoder`
     n=64, # int: how many
     seed=0, # int, or None for fresh ones
     temperature=1.0, # float: scales the spread of the prior
-    ax=None,
+    ax=None, *,
+    sampler=None, # a fitted sampler that draws the codes; None: the prior does
     **options, # for `image_grid`: n_cols, image_shape, cmap, gap
 ):         # axes
-    "Examples drawn from the model, as the likelihood's means; TypeError for a model without a prior."
-    _needs_prior(model, "samples")
-    return image_grid(model.sample(n, seed, temperature), ax=ax, **options)
+    "Examples drawn from the model, as the likelihood's means; TypeError for a model without a prior and no sampler."
+    if sampler is None: _needs_prior(model, "samples", "a sampler fitted to its codes")
+    return image_grid(model.sample(n, seed, temperature, sampler), ax=ax, **options)
 
 # %% ../nbs/seeing/60_plot.ipynb #82887b04
 def code_axes(codes, dims=None): # codes: (n, d); dims: pair of ints, from 0; None: the first two principal axes of the codes, or the two dimensions that there are
@@ -196,9 +195,9 @@ def _points(ax, xy, labels, reach):
                 ax.text(*middles[i], str(name), ha="center", va="center", size=10, weight="bold", bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85})
     ax.legend([plt.Line2D([], [], marker="o", ls="", ms=6, mew=0, color=_CLASSES[i]) for i in range(len(classes))], map(str, classes), loc="center left", bbox_to_anchor=(1, 0.5))
 
-# %% ../nbs/seeing/60_plot.ipynb #2a429be1
-def _prior_outline(ax, prior, axes):
-    if not isinstance(prior, StandardNormal): return ax.scatter(*(axes @ ops.convert_to_numpy(prior.sample(2000, 0)).T), c=_PALE, s=3, lw=0, zorder=0)
+# %% ../nbs/seeing/60_plot.ipynb #8dcc6676
+def _prior_outline(ax, model, axes):
+    if not isinstance(model.prior, StandardNormal): return ax.scatter(*(axes @ model.draw_codes(2000, 0).T), c=_PALE, s=3, lw=0, zorder=0)
     for r in (1, 2):
         ax.add_patch(plt.Circle((0, 0), r, fill=False, ec=_PALE, lw=1, zorder=0))
         ax.text(0, r, rf"${r}\sigma$", ha="center", va="center", size=8, color=_QUIET, bbox={"fc": "white", "ec": "none", "pad": 1}, zorder=0.5)
@@ -212,7 +211,6 @@ def latent_scatter(
     ax=None,
 ):         # axes
     "The codes of `x` as points, over circles at one and two standard deviations of the prior (points of the prior itself if it is not standard normal)."
-    x = np.asarray(x)
     if labels is not None and len(labels) != len(x): raise ValueError(f"{len(labels)} labels for {len(x)} examples: give one label for each example")
     z = model.encode(x)
     names = ["first principal axis of the codes", "second principal axis"] if dims is None and z.shape[1] > 2 else [f"z[{j}]" for j in dims or (0, 1)]
@@ -222,43 +220,43 @@ def latent_scatter(
     reach = 1.06 * max(np.abs(xy).max(), 2.1 if prior is not None else 0)
     _points(ax, xy, labels, reach)
     if prior is not None:
-        _prior_outline(ax, prior, axes[:, :model.latent_dim])
+        _prior_outline(ax, model, axes[:, :model.latent_dim])
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
     ax.set(xlabel=names[0], ylabel=names[1])
     ax.set_aspect("equal", "datalim" if prior is None else "box")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
-# %% ../nbs/seeing/60_plot.ipynb #5d10ae02
-def prior_quantiles(model, levels): # model: a `VAE`; levels: (m,) chances between 0 and 1
-    "The prior's quantiles in each dimension, (m, latent_dim): exact for `StandardNormal`, else those of 10,000 samples; TypeError for a model without a prior."
-    _needs_prior(model, "prior_quantiles")
-    if isinstance(model.prior, StandardNormal): return np.tile([[NormalDist().inv_cdf(level)] for level in levels], model.latent_dim)
-    return np.quantile(ops.convert_to_numpy(model.prior.sample(10_000, 0)), levels, axis=0)
+# %% ../nbs/seeing/60_plot.ipynb #eb10a9b8
+def prior_quantiles(model, levels, x=None): # model: a `VAE`, or with x an `Autoencoder`; levels: (m,) chances between 0 and 1; x: (n, *image_shape), data that stand in for a prior where there is none
+    "The prior's quantiles in each dimension, (m, latent_dim): exact for `StandardNormal`, else those of 10,000 samples; without a prior those of the codes of `x`, and TypeError where that is missing."
+    if isinstance(getattr(model, "prior", None), StandardNormal): return np.tile([[NormalDist().inv_cdf(level)] for level in levels], model.latent_dim)
+    if x is None: _needs_prior(model, "the range of codes", "x, data whose codes show it")
+    return np.quantile(model.draw_codes(10_000, 0) if hasattr(model, "prior") else model.encode(x), levels, axis=0)
 
-# %% ../nbs/seeing/60_plot.ipynb #9e1d61ee
-def grid_codes(model, n=15, dims=(0, 1)): # model: a `VAE`; n: int, rows and columns; dims: pair of ints, from 0, across and upwards
+# %% ../nbs/seeing/60_plot.ipynb #1aba8bec
+def grid_codes(model, n=15, dims=(0, 1), x=None): # n: int, rows and columns; dims: pair of ints, from 0, across and upwards; x: see `prior_quantiles`
     "Codes (n * n, latent_dim), row by row from the top left: at n by n quantiles of the prior in `dims`, at its median elsewhere; ValueError for dimensions that do not exist."
-    ticks = prior_quantiles(model, (np.arange(n) + 0.5) / n)
-    across, up = code_axes(ticks, dims) @ ticks.T
-    z = np.tile(prior_quantiles(model, [0.5]), (n * n, 1)).astype("float32")
+    *ticks, middle = prior_quantiles(model, [*((np.arange(n) + 0.5) / n), 0.5], x)
+    across, up = code_axes(np.array(ticks), dims) @ np.array(ticks).T
+    z = np.tile(middle, (n * n, 1)).astype("float32")
     z[:, dims[0]], z[:, dims[1]] = np.tile(across, n), np.repeat(up[::-1], n)
     return z
 
-# %% ../nbs/seeing/60_plot.ipynb #f5a6b0f5
+# %% ../nbs/seeing/60_plot.ipynb #917e410b
 @styled
 def latent_grid(
-    model, # a `VAE`
+    model, # a `VAE`, or with `x` an `Autoencoder`
     n=15, # int: rows and columns
     dims=(0, 1), # pair of ints, from 0: across and upwards
-    ax=None,
+    ax=None, *,
+    x=None, # (m, *image_shape): data whose codes give the range where there is no prior
     **options, # for `image_grid`: image_shape, cmap, gap
 ):         # axes
-    "A map of what codes decode to, in equal shares of the prior; ValueError for dimensions that do not exist, TypeError for a model without a prior."
-    _needs_prior(model, "latent_grid")
+    "A map of what codes decode to, in equal shares of the prior, or without one of the codes of `x`; ValueError for dimensions that do not exist, TypeError where there is neither."
+    if x is None: _needs_prior(model, "latent_grid", "x, data whose codes give its range")
     if model.latent_dim == 1: raise ValueError("latent_grid needs two dimensions, and this model's code has one: use traversals")
-    z = grid_codes(model, n, dims)
-    shown = np.linspace(0, n - 1, min(n, 5)).round()
+    z, shown = grid_codes(model, n, dims, x), np.linspace(0, n - 1, min(n, 5)).round()
     columns, rows = ([_number(v, ".1f") if i in shown else "" for i, v in enumerate(values)] for values in (z[:n, dims[0]], z[::n, dims[1]]))
     ax = image_grid(model.decode(z), n, ax, **{"columns": columns, "rows": rows, **options})
     ax.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]")
@@ -280,7 +278,7 @@ def interpolate(
     if np.sin(angle) < 1e-6: return (1 - t) * a + t * b
     return ((1 - t) * lengths[0] + t * lengths[1]) * (np.sin((1 - t) * angle) * u + np.sin(t * angle) * v) / np.sin(angle)
 
-# %% ../nbs/seeing/60_plot.ipynb #684cb0a8
+# %% ../nbs/seeing/60_plot.ipynb #42011519
 @styled
 def interpolation(
     model, # a `VAE` or `Autoencoder`
@@ -293,36 +291,39 @@ def interpolation(
 ):         # axes
     "The example `a`, what the codes on the way from `a` to `b` decode to, and the example `b`."
     ends = np.stack([a, b]).astype("float32")
-    way = model.decode(interpolate(*model.encode(ends), n, spherical))
-    blank = np.full_like(ends[:1], np.nan)
+    way, blank = model.decode(interpolate(*model.encode(ends), n, spherical)), np.full_like(ends[:1], np.nan)
     columns = ["a", "", *(f"{t:.2f}".rstrip("0").rstrip(".") for t in np.linspace(0, 1, n)), "", "b"]
     return image_grid(np.concatenate([ends[:1], blank, way, blank, ends[1:]]), n + 4, ax, **{"columns": columns, **options})
 
-# %% ../nbs/seeing/60_plot.ipynb #15a5b2d7
+# %% ../nbs/seeing/60_plot.ipynb #2935ad79
+def _walks(model, steps, x): # steps: (n,) in standard deviations
+    "Where each dimension goes, (n, latent_dim), and where all walks start, (1, latent_dim)."
+    if hasattr(model, "prior"): return np.split(prior_quantiles(model, [*(NormalDist().cdf(s) for s in steps), 0.5]), [-1])
+    codes = model.encode(x)
+    return codes.mean(0) + np.outer(steps, codes.std(0)), codes.mean(0, keepdims=True)
+
 @styled
 def traversals(
-    model, # a `VAE`
-    x=None, # (m, *image_shape): data that tell how many nats each dimension carries; None: dimensions in their own order
+    model, # a `VAE`, or with `x` an `Autoencoder`
+    x=None, # (m, *image_shape): data that tell how much each dimension carries; None: dimensions in their own order
     n=9, # int: steps from -2 to 2 standard deviations (the quantiles that a normal has there, for other priors)
     max_dims=10, # int: rows at most
     ax=None, *,
-    start=None, # (d,): the code that is varied; None: the prior's median
+    start=None, # (d,): the code that is varied; None: the prior's median, or the mean of the codes
     **options, # for `image_grid`: image_shape, cmap, gap
 ):         # axes
-    "One row for each dimension of the code, the one with the highest KL first, in which it alone moves; TypeError for a model without a prior."
-    _needs_prior(model, "traversals")
-    kl = np.full(model.latent_dim, np.nan) if x is None else kl_per_dimension(model, x)
-    order = np.argsort(-kl, kind="stable")
-    steps = np.linspace(-2, 2, n)
-    path = prior_quantiles(model, [NormalDist().cdf(s) for s in steps])
-    z = np.tile(prior_quantiles(model, [0.5])[0] if start is None else start, (min(max_dims, len(order)), n, 1))
+    "One row for each dimension of the code, the most important first (see `weigh_units`), in which it alone moves; TypeError for a model without a prior and no `x`."
+    if x is None: _needs_prior(model, "traversals", "x, data whose codes give the steps")
+    weight, unit = (np.full(model.latent_dim, np.nan), "") if x is None else weigh_units(model, x)
+    order, steps = np.argsort(-weight, kind="stable"), np.linspace(-2, 2, n)
+    path, middle = _walks(model, steps, x)
+    z = np.tile(middle[0] if start is None else start, (min(max_dims, len(order)), n, 1))
     for row, j in zip(z, order): row[:, j] = path[:, j]
-    rows = [f"z[{j}]" if x is None else f"z[{j}]   {kl[j]:.2f} nats" if kl[j] >= 0.01 else f"z[{j}]   dead" for j in order[:len(z)]]
-    columns = [rf"${s:.2g}\sigma$" if s else "0" for s in steps]
-    ax = image_grid(model.decode(z.reshape(-1, model.latent_dim)), n, ax, **{"rows": rows, "columns": columns, **options})
+    dead = weight < 0.01 * (1 if hasattr(model, "prior") else weight.max())
+    rows = [f"z[{j}]" + ("" if x is None else "   dead" if dead[j] else f"   {weight[j]:.2f} nats" if unit == "nats" else f"   {unit} {weight[j]:.3g}") for j in order[:len(z)]]
+    ax = image_grid(model.decode(z.reshape(-1, model.latent_dim)), n, ax, **{"rows": rows, "columns": [rf"${s:.2g}\sigma$" if s else "0" for s in steps], **options})
     for label in ax.get_yticklabels(): label.set_color(_QUIET if "dead" in label.get_text() else _INK)
-    left = kl[order[len(z):]]
-    if len(left): ax.set_xlabel(f"not shown: {len(left)} more dimensions" + ("" if x is None else f", {'all' if (left < 0.01).all() else (left < 0.01).sum()} of them dead"))
+    if len(left := dead[order[len(z):]]): ax.set_xlabel(f"not shown: {len(left)} more dimensions" + ("" if x is None else f", {'all' if left.all() else left.sum()} of them dead"))
     return ax
 
 # %% ../nbs/seeing/60_plot.ipynb #00097e34

@@ -64,7 +64,7 @@ class FullNormal(Posterior):
         squares = ops.sum(params["cholesky"] ** 2, axis=(1, 2)) + ops.sum(params["mu"] ** 2, axis=-1)
         return 0.5 * (squares - self.latent_dim) - self.log_diagonal(params)
 
-# %% ../nbs/models/28_posterior.ipynb #6ae01c12
+# %% ../nbs/models/28_posterior.ipynb #db941072
 @keras.saving.register_keras_serializable("vaenb")
 class FlowPosterior(Posterior):
     "q(z|x): a diagonal normal bent by a flow whose context comes from x (Rezende and Mohamed 2015; Kingma et al. 2016)."
@@ -102,8 +102,7 @@ class FlowPosterior(Posterior):
         z, log_det = self.transform.forward(base, params["context"][:, None])
         return z, self.base_log_prob(params, base) - log_det
 
-    def base_log_prob(self, params, base):
-        return normal_log_prob(base, params["mu"][:, None], params["logvar"][:, None])
+    def base_log_prob(self, params, base): return normal_log_prob(base, params["mu"][:, None], params["logvar"][:, None])
 
     def log_prob(self, params, z): # z: (n, k, d), or (1, k, d) for every example
         "log q(z|x) in nats, (n, k); ValueError for planar and radial flows, which know the density of their own draws only."

@@ -65,13 +65,13 @@ class Posterior(Codes):
         "KL(q(z|x) || p(z)) in nats, (n,), in closed form; None where there is no closed form."
         return None
 
-# %% ../nbs/models/22_vae.ipynb #3476b2b4
+# %% ../nbs/models/22_vae.ipynb #edd57d23
 @keras.saving.register_keras_serializable("vaenb")
 class DiagonalNormal(Posterior):
     "q(z|x) = N(mu(x), diag exp(logvar(x))), with heads of its own."
     def build(self, feature_shape):
         self.flatten = layers.Flatten()
-        self.heads = layers.Dense(2 * self.latent_dim, name="heads")
+        self.heads = layers.Dense(2 * self.latent_dim, name="heads", dtype="float32")
         self.heads.build((None, int(np.prod(feature_shape[1:]))))
 
     def call(self, features):
@@ -218,18 +218,9 @@ class _Epochs(keras.callbacks.Callback):
     "Tells the objective which epoch begins."
     def on_epoch_begin(self, epoch, logs=None): self.model.objective.begin_epoch(epoch)
 
-# %% ../nbs/models/22_vae.ipynb #e6743ba4
-@keras.saving.register_keras_serializable("vaenb")
-class VAE(_Terms):
-    "A variational autoencoder from five parts: network, likelihood, posterior, prior and objective."
-    def codes(self, x): return self.posterior.mean(self.posterior(self.encoder(x)))
-
-    def parameters_of(self, x): return self.posterior(self.encoder(x))
-
-    def log_weights(self, x, n_samples):
-        terms = self.terms(x, n_samples, self.eval_seed)
-        return terms["log_px_z"] + terms["log_pz"] - terms["log_qz_x"]
-
+# %% ../nbs/models/22_vae.ipynb #2fb9e7e8
+class _Fitted(_Terms):
+    "A VAE's training: parts that need to see data have seen them, and what cannot be trained on is refused."
     def check_targets(self, x, y, name="y"):
         if y is not None and y is not x and not (np.shape(x) == np.shape(y) and np.array_equal(x, y)):
             raise ValueError(f"{name} differs from x, but a VAE models x itself: call fit(x) or fit(x, x); labels and other targets are not used")
@@ -259,6 +250,18 @@ class VAE(_Terms):
         self.require()
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [c for c in (callbacks,) if c]
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=[_Epochs(), *callbacks], **kwargs)
+
+# %% ../nbs/models/22_vae.ipynb #b7ac7ed4
+@keras.saving.register_keras_serializable("vaenb")
+class VAE(_Fitted):
+    "A variational autoencoder from five parts: network, likelihood, posterior, prior and objective."
+    def codes(self, x): return self.posterior.mean(self.posterior(self.encoder(x)))
+
+    def parameters_of(self, x): return self.posterior(self.encoder(x))
+
+    def log_weights(self, x, n_samples):
+        terms = self.terms(x, n_samples, self.eval_seed)
+        return terms["log_px_z"] + terms["log_pz"] - terms["log_qz_x"]
 
     def posterior_params(self, x): # x: (n, *image_shape)
         "Parameters of q(z|x), a dict of arrays (n, ...)."
