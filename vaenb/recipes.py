@@ -97,7 +97,7 @@ def find_recipe(
     near = difflib.get_close_matches(str(name), RECIPES, n=3) or list(RECIPES)
     raise ValueError(f"there is no recipe {name!r}: choose {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}")
 
-# %% ../nbs/models/40_recipes.ipynb #164d3414
+# %% ../nbs/models/40_recipes.ipynb #06ff22d4
 def with_overrides(
     row, # a `Recipe`
     overrides, # dict: arguments of `for_data`, or of one of the parts
@@ -112,7 +112,8 @@ def with_overrides(
         elif owners: raise ValueError(f"{name} belongs to {' and '.join(owners)} of {row.name}: give one of them as a whole")
         else:
             known = sorted(takes | {a for made in parts.values() if isinstance(made, tuple) for a in made[0].arguments})
-            raise ValueError(f"{row.name} has no option {name!r}: it takes {', '.join(known)}")
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"{row.name} has no option {name!r}: {f'did you mean {near[0]}? It' if near else 'it'} takes {', '.join(known)}")
     return parts
 
 # %% ../nbs/models/40_recipes.ipynb #e55594be

@@ -7,7 +7,7 @@ __all__ = ['LIKELIHOODS', 'SAMPLERS', 'likelihood_by_name', 'network_by_name', '
            'on_interrupt', 'fit', 'environment', 'describe', 'save_figure', 'write_pictures', 'train', 'Run',
            'fit_sampler']
 
-# %% ../nbs/using/75_run.ipynb #17c9726a
+# %% ../nbs/using/75_run.ipynb #ebf4c896
 import contextlib
 import functools
 import importlib
@@ -28,7 +28,7 @@ from .data import NAMES, load
 from .evaluation import order_units, report
 from .folder import Settings, check_run, draft_run, read_json, read_settings, write_json
 from .network import Network, network_for
-from .recipes import find_recipe, recipe, with_overrides
+from .recipes import find_recipe, load_model, recipe, with_overrides
 from .vae import VAE
 
 # %% ../nbs/using/75_run.ipynb #10ac0a7b
@@ -278,7 +278,7 @@ def train(
         write_json(draft / "config.json", describe(settings, data, model, epochs=len(history["loss"]), seconds=seconds, ended=reason or "all epochs done"))
     return Run(folder)
 
-# %% ../nbs/using/75_run.ipynb #02d595e7
+# %% ../nbs/using/75_run.ipynb #a6c1afbe
 class Run:
     "A run in its folder."
     def __init__(
@@ -304,9 +304,7 @@ class Run:
     @functools.cached_property
     def model(self):
         "The `VAE` or `Autoencoder`; ValueError where the file is damaged."
-        try: return keras.saving.load_model(self.folder / "model.keras")
-        except Exception as error: # zipfile, h5py and Keras each raise their own
-            raise ValueError(f"{self.folder / 'model.keras'} cannot be read, so it is damaged or of another version ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'})") from error
+        return load_model(self.folder / "model.keras")
 
     def data(self, name=None): # another data set than the run's own
         "The `Dataset`, with val and test black and white where the model sees black and white; ValueError where it does not fit."
