@@ -14,7 +14,7 @@ from .distribution import bound_logvar, normal_kl, normal_log_prob, sample_norma
 from .flow import flow_for
 from .vae import Posterior, StandardNormal
 
-# %% ../nbs/models/28_posterior.ipynb #7acc72d1
+# %% ../nbs/models/28_posterior.ipynb #7dde221a
 @keras.saving.register_keras_serializable("vaenb")
 class FullNormal(Posterior):
     "q(z|x) = N(mu(x), L(x) L(x)') with a lower triangular L."
@@ -22,7 +22,7 @@ class FullNormal(Posterior):
         d = self.latent_dim
         self.below = np.tril_indices(d, -1)
         self.flatten = layers.Flatten()
-        self.heads = layers.Dense(2 * d + len(self.below[0]), name="heads")
+        self.heads = layers.Dense(2 * d + len(self.below[0]), name="heads", dtype="float32")
         self.heads.build((None, int(np.prod(feature_shape[1:]))))
 
     def call(self, features):
@@ -64,7 +64,7 @@ class FullNormal(Posterior):
         squares = ops.sum(params["cholesky"] ** 2, axis=(1, 2)) + ops.sum(params["mu"] ** 2, axis=-1)
         return 0.5 * (squares - self.latent_dim) - self.log_diagonal(params)
 
-# %% ../nbs/models/28_posterior.ipynb #db941072
+# %% ../nbs/models/28_posterior.ipynb #41b6fd75
 @keras.saving.register_keras_serializable("vaenb")
 class FlowPosterior(Posterior):
     "q(z|x): a diagonal normal bent by a flow whose context comes from x (Rezende and Mohamed 2015; Kingma et al. 2016)."
@@ -88,7 +88,7 @@ class FlowPosterior(Posterior):
     def build(self, feature_shape):
         self.transform.bind(self.event_shape)
         self.flatten = layers.Flatten()
-        self.heads = layers.Dense(2 * self.latent_dim + self.context_dim, name="heads")
+        self.heads = layers.Dense(2 * self.latent_dim + self.context_dim, name="heads", dtype="float32")
         self.heads.build((None, int(np.prod(feature_shape[1:]))))
 
     def call(self, features):
