@@ -143,7 +143,7 @@ def explain(
         f"{few['kl']:.1f} nats against {many['kl']:.1f}, and the reconstruction gains {many['reconstruction'] - few['reconstruction']:.1f} in return. "
         f"Of the {long} numbers, {many['active_units']} react to the image.</p>")
 
-# %% ../nbs/using/77_demo.ipynb #7c315167
+# %% ../nbs/using/77_demo.ipynb #b31034cd
 def demo_figures(
     data, # a `Dataset` with labels
     results, # dict: length of the code -> dict of model and history, shortest first
@@ -167,6 +167,7 @@ def demo_figures(
         "traversals": figure_html(walks, f"A row of images for each of the {long} numbers of the code, which alone changes from left to right", "One number of the longer code changes in each row; the most informative is on top.", 560),
         "training": "".join(figure_html(curves(r), f"ELBO against epoch, training and validation data, code of {d} numbers", f"Code of {d} numbers.", 400) for d, r in results.items())}
 
+# %% ../nbs/using/77_demo.ipynb #fda7e343
 def demo_page(
     data, # what `train_demo` returned
     results, # likewise
