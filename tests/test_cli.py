@@ -323,7 +323,7 @@ MISTAKES = {  # command: what the sentence says
     "train --data {things}/negative.npy --likelihood bernoulli --out {new}": "support",
     "train --data digits --likelihood cauchy --out {new}": "cauchy",
     "train --data digits --model vampvae --out {new}": "vamp-vae",
-    "train --data digits --model iwae --set kk=3 --out {new}": "it takes",
+    "train --data digits --model iwae --set kk=3 --out {new}": "no option 'kk'",
     "train --data digits --model iwae --set k=0 --out {new}": "whole number",
     "train --data digits --model iwae --set k=few --out {new}": "'few'",
     "train --data digits --model iwae --set k --out {new}": "k=20",
