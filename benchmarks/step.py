@@ -200,7 +200,7 @@ def main():
     x = jnp.asarray(np.random.default_rng(0).random((BATCH, X)), "float32")
     record = {"what": "one compiled training step of a recipe against the same step written by hand in JAX; ratios vaenb / hand",
               "batch": BATCH, "network": "784-200-200-50, tanh", "samples": K, "pseudo_inputs": PSEUDO,
-              "machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": {name: importlib.metadata.version(name) for name in ("jax", "keras")}, "results": {}}
+              "machine": f"{platform.machine()}, {os.cpu_count()} cores", "load_average_at_start": round(os.getloadavg()[0], 1), "versions": {name: importlib.metadata.version(name) for name in ("jax", "keras")}, "results": {}}
     for name in args.only.split(","):
         reference = name if name in HAND else "vae" if name in SAME_AS_VAE else "iwae"
         heavy = reference in ("iwae", "dreg-iwae", "vamp-vae")
