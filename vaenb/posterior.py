@@ -14,7 +14,7 @@ from .distribution import bound_logvar, normal_kl, normal_log_prob, sample_norma
 from .flow import flow_for
 from .vae import Posterior, StandardNormal
 
-# %% ../nbs/models/28_posterior.ipynb #7dde221a
+# %% ../nbs/models/28_posterior.ipynb #64aafa5e
 @keras.saving.register_keras_serializable("vaenb")
 class FullNormal(Posterior):
     "q(z|x) = N(mu(x), L(x) L(x)') with a lower triangular L."
@@ -28,10 +28,11 @@ class FullNormal(Posterior):
     def call(self, features):
         d = self.latent_dim
         mu, raw, lower = ops.split(ops.cast(self.heads(self.flatten(features)), "float32"), [d, 2 * d], axis=-1)
-        place = np.zeros((len(self.below[0]), d * d), "float32")
-        place[np.arange(len(place)), np.ravel_multi_index(self.below, (d, d))] = 1
+        place = np.full((d, d), len(self.below[0]), "int32")  # elsewhere: the zero that is padded
+        place[self.below] = np.arange(len(self.below[0]))
+        lower = ops.take(ops.pad(lower, ((0, 0), (0, 1))), place.ravel(), axis=-1)
         diagonal = ops.exp(0.5 * bound_logvar(raw))[:, :, None] * np.eye(d, dtype="float32")
-        return {"mu": mu, "cholesky": diagonal + ops.reshape(ops.matmul(lower, place), (-1, d, d))}
+        return {"mu": mu, "cholesky": diagonal + ops.reshape(lower, (-1, d, d))}
 
     def sample(self, params, n_samples=1, seed=None):
         "Codes (n, k, d) by reparameterisation, and log q of each, (n, k)."
