@@ -14,15 +14,14 @@ from .distribution import bound_logvar, normal_kl, normal_log_prob, sample_norma
 from .flow import flow_for
 from .vae import Posterior, StandardNormal
 
-# %% ../nbs/models/28_posterior.ipynb #64aafa5e
+# %% ../nbs/models/28_posterior.ipynb #62507e71
 @keras.saving.register_keras_serializable("vaenb")
 class FullNormal(Posterior):
     "q(z|x) = N(mu(x), L(x) L(x)') with a lower triangular L."
     def build(self, feature_shape):
-        d = self.latent_dim
-        self.below = np.tril_indices(d, -1)
+        self.below = np.tril_indices(self.latent_dim, -1)
         self.flatten = layers.Flatten()
-        self.heads = layers.Dense(2 * d + len(self.below[0]), name="heads", dtype="float32")
+        self.heads = layers.Dense(2 * self.latent_dim + len(self.below[0]), name="heads", dtype="float32")
         self.heads.build((None, int(np.prod(feature_shape[1:]))))
 
     def call(self, features):
