@@ -167,7 +167,7 @@ class MADE(Part):
             if i < len(self.hidden): x = keras.activations.get(self.activation)(x)
         return x
 
-# %% ../nbs/foundations/18_flow.ipynb #89ad37ca
+# %% ../nbs/foundations/18_flow.ipynb #cfccc999
 def _repeat(n, body, state):
     "`state = body(i, state)` for i = 0 .. n-1, as a loop of the compiler where n is large, so that compiling stays quick."
     if n <= 8:
@@ -201,17 +201,6 @@ class _Affine(Flow):
         shift, log_scale = self.shift_and_log_scale(given, context)
         return (y - shift) * ops.exp(-log_scale), -log_scale
 
-    def in_turn(self, step, like, context):
-        "`step(known) -> (values, log_scale)` once for each coordinate: what has become known is kept, the rest is zero."
-        if context is not None: like = like + ops.zeros_like(context[..., :1])  # known numbers need the broadcast shape
-        index = np.arange(self.event_shape[0], dtype="int32")
-        keep = lambda i, known: tuple(ops.where(ops.equal(index, i), new, old) for new, old in zip(step(known[0]), known))
-        return _repeat(len(index), keep, (ops.zeros_like(like), ops.zeros_like(like)))
-
-# %% ../nbs/foundations/18_flow.ipynb #d2bdc357
-@keras.saving.register_keras_serializable("vaenb")
-class IAF(_Affine):
-    "y = x exp(s(x)) + m(x), where s and m of a coordinate read the coordinates of the noise x before it (Kingma et al. 2016)."
     def forward(self, x, context=None):
         x, context = self.check(x, context)
         y, log_scale = self.push(x, x, context)
@@ -219,10 +208,26 @@ class IAF(_Affine):
 
     def inverse(self, y, context=None):
         y, context = self.check(y, context)
+        x, log_scale = self.pull(y, y, context)
+        return x, ops.sum(log_scale, -1)
+
+    def in_turn(self, step, like, context):
+        "`step(known) -> (values, log_scale)` once for each coordinate: what has become known is kept, the rest is zero."
+        if context is not None: like = like + ops.zeros_like(context[..., :1])  # known numbers need the broadcast shape
+        index = np.arange(self.event_shape[0], dtype="int32")
+        keep = lambda i, known: tuple(ops.where(ops.equal(index, i), new, old) for new, old in zip(step(known[0]), known))
+        return _repeat(len(index), keep, (ops.zeros_like(like), ops.zeros_like(like)))
+
+# %% ../nbs/foundations/18_flow.ipynb #e2b0ea6c
+@keras.saving.register_keras_serializable("vaenb")
+class IAF(_Affine):
+    "y = x exp(s(x)) + m(x), where s and m of a coordinate read the coordinates of the noise x before it (Kingma et al. 2016)."
+    def inverse(self, y, context=None):
+        y, context = self.check(y, context)
         x, log_scale = self.in_turn(lambda x: self.pull(y, x, context), y, context)
         return x, ops.sum(log_scale, -1)
 
-# %% ../nbs/foundations/18_flow.ipynb #e3e6cae1
+# %% ../nbs/foundations/18_flow.ipynb #f24eef57
 @keras.saving.register_keras_serializable("vaenb")
 class MAF(_Affine):
     "y = x exp(s(y)) + m(y), where s and m of a coordinate read the coordinates of the data y before it (Papamakarios et al. 2017)."
@@ -231,12 +236,7 @@ class MAF(_Affine):
         y, log_scale = self.in_turn(lambda y: self.push(x, y, context), x, context)
         return y, ops.sum(log_scale, -1)
 
-    def inverse(self, y, context=None):
-        y, context = self.check(y, context)
-        x, log_scale = self.pull(y, y, context)
-        return x, ops.sum(log_scale, -1)
-
-# %% ../nbs/foundations/18_flow.ipynb #60a2300d
+# %% ../nbs/foundations/18_flow.ipynb #7adc2723
 @keras.saving.register_keras_serializable("vaenb")
 class Coupling(_Affine):
     "The first half of x stays as it is, and says how the second half is scaled and shifted (Dinh et al. 2017)."
@@ -248,16 +248,6 @@ class Coupling(_Affine):
         moved = ops.cast(np.asarray(self.ranks()) == 2, self.compute_dtype)
         shift, log_scale = super().shift_and_log_scale(given, context)
         return shift * moved, log_scale * moved
-
-    def forward(self, x, context=None):
-        x, context = self.check(x, context)
-        y, log_scale = self.push(x, x, context)
-        return y, ops.sum(log_scale, -1)
-
-    def inverse(self, y, context=None):
-        y, context = self.check(y, context)
-        x, log_scale = self.pull(y, y, context)
-        return x, ops.sum(log_scale, -1)
 
 # %% ../nbs/foundations/18_flow.ipynb #ada2ff7a
 @keras.saving.register_keras_serializable("vaenb")
