@@ -13,7 +13,7 @@ from keras import ops
 from .distribution import normal_log_prob
 from .vae import ELBO, DiagonalNormal, Objective, Prior
 
-# %% ../nbs/models/25_aggregate.ipynb #91c3477b
+# %% ../nbs/models/25_aggregate.ipynb #d0e4ed2c
 def minibatch_log_weights(
     n, # int: B, examples in the batch
     n_data, # N, examples in the data set
@@ -22,7 +22,7 @@ def minibatch_log_weights(
     "log w_ij with which q(z_i|x_j) enters the estimate of q(z_i) (Chen et al. 2018, appendix C)."
     n, n_data, i = ops.cast(n, "float32"), ops.cast(n_data, "float32"), ops.arange(n)
     same = i[:, None] == i[None, :]
-    if estimator == "weighted": return ops.where(same, -ops.log(n * n_data), -ops.log(n * n_data))
+    if estimator == "weighted": return ops.zeros_like(same, dtype="float32") - ops.log(n * n_data)
     m = ops.maximum(n - 1, 1)
     following = ops.cast(i[None, :], "float32") == (ops.cast(i[:, None], "float32") + 1) % n
     spare = ops.log(ops.maximum(n_data - m, 1e-6) / (n_data * m))
