@@ -97,10 +97,10 @@ class IWAE(Objective):
         "Minus the bound per example in nats, (n,)."
         return -log_mean_exp(log_weights(terms), axis=1)
 
-# %% ../nbs/models/24_objective.ipynb #2be12897
+# %% ../nbs/models/24_objective.ipynb #d1149bca
 @keras.saving.register_keras_serializable("vaenb")
 class MIWAE(Objective):
-    "The mean of m importance-weighted bounds of k samples each (Rainforth et al. 2018, eq. 10)."
+    "The mean of m importance-weighted bounds of k samples each (Rainforth et al. 2018)."
     arguments = ("m", "k")
 
     def __init__(
@@ -119,10 +119,10 @@ class MIWAE(Objective):
         "Minus the bound per example in nats, (n,)."
         return -ops.mean(log_mean_exp(self.groups(log_weights(terms)), axis=2), axis=1)
 
-# %% ../nbs/models/24_objective.ipynb #32a80de9
+# %% ../nbs/models/24_objective.ipynb #048c7fd1
 @keras.saving.register_keras_serializable("vaenb")
 class CIWAE(IWAE):
-    "A mixture of the ELBO and the importance-weighted bound (Rainforth et al. 2018, eq. 11)."
+    "A mixture of the ELBO and the importance-weighted bound (Rainforth et al. 2018)."
     arguments = ("k", "beta")
 
     def __init__(
@@ -161,10 +161,10 @@ def gate_gradient(
 
 def _send(gate, a, b): return ops.sum(gate * ops.stop_gradient(ops.stack([a, b], axis=-1)), axis=(1, 2))  # 0, with the gradients a and b
 
-# %% ../nbs/models/24_objective.ipynb #418860b0
+# %% ../nbs/models/24_objective.ipynb #9f987fb1
 @keras.saving.register_keras_serializable("vaenb")
 class PIWAE(MIWAE):
-    "The decoder is trained by one bound of mk samples, the encoder by m bounds of k (Rainforth et al. 2018, section 4)."
+    "The decoder is trained by one bound of mk samples, the encoder by m bounds of k (Rainforth et al. 2018)."
     def route(self, posterior, params, z, log_qz_x):
         z, gate = gate_gradient(z)
         return {"z": z, "gate": gate, "log_qz_x": log_qz_x}
