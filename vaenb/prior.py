@@ -99,7 +99,7 @@ class _PseudoInputs(_Mixture):
 @keras.saving.register_keras_serializable("vaenb")
 class VampPrior(_PseudoInputs):
     "The mixture of the posteriors of learned pseudo-inputs, with equal weights (Tomczak and Welling 2018, section 3)."
-    block = 1024 # components times dimensions that log_prob compares at once with all codes
+    block = 2**23 # numbers (components times codes times dimensions) that log_prob holds at once
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class VampPrior(_PseudoInputs):
     def log_prob(self, z): # z: (..., latent_dim)
         "log p(z) in nats, (...)."
         params, flat = self.components(), ops.reshape(z, (1, -1, self.latent_dim))
-        step = max(1, self.block // self.latent_dim)
+        step = max(1, self.block // (self.latent_dim * (flat.shape[1] or 1024)))  # a batch of unknown size counts as 1024
         blocks = [keras.tree.map_structure(lambda p: p[i:i + step], params) for i in range(0, self.n_components, step)]
         each = ops.concatenate([self.log_q(some, flat) for some in blocks], axis=0)
         return ops.reshape(log_mean_exp(each, axis=0), ops.shape(z)[:-1])
