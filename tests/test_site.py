@@ -3,6 +3,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from base64 import b64encode
@@ -224,11 +225,16 @@ def test_katex_names_the_formula_that_it_cannot_render(built, monkeypatch):
     assert [f for f in sitecheck.check_site(out) if "formula" in f] and all(r"\nonsense" in f for f in sitecheck.check_site(out)), sitecheck.check_site(out)
 
 
-def test_browser_reports_errors_requests_and_width(built):
-    chromium = sitecheck.find_chromium()
-    if chromium is None:
+@pytest.fixture
+def chromium():
+    "The path of a Chromium; without one the test is skipped, or fails under CI=true."
+    if (found := sitecheck.find_chromium()) is None:
         assert os.environ.get("CI") != "true", "no Chromium was found, and CI must open the pages"
         pytest.skip("no Chromium was found")
+    return found
+
+
+def test_browser_reports_errors_requests_and_width(built, chromium):
     out, _ = built(markdown("## Fine"))
     (out / "bad.html").write_text("<!DOCTYPE html><title>bad</title><p style='width: 900px; color: #eee; background: #fff'>wide</p>"
                                   "<script>new Image().src = 'https://cats' + '.invalid/x.png'; console.error('ouch'); nothing.here()</script>")
@@ -238,6 +244,37 @@ def test_browser_reports_errors_requests_and_width(built):
     assert all(f.startswith("bad.html: ") for f in found), found
     for words in ("the console says: ouch", "a script fails: nothing is not defined", "asks for https://cats.invalid/x.png", "too wide for a phone"):
         assert any(words in f for f in found), found
+
+
+EXPLORER = """<!DOCTYPE html><html lang="en"><title>x</title><body><main><h1>x</h1><div class="vaenb-explorer"></div></main><script>
+const view = document.querySelector('.vaenb-explorer').appendChild(document.createElement('div'));
+view.className = 'vaenb-explorer-view';
+view.attachShadow({mode: 'open'}).innerHTML = '<canvas width="9" height="9" role="img" aria-label="picture"></canvas><input type="range" min="-3" max="3" aria-label="z">';
+const [canvas, slider] = view.shadowRoot.children;
+slider.oninput = () => canvas.getContext('2d').fillRect(0, 0, 3 + Number(slider.value), 9);
+</script></body></html>"""
+
+
+def test_browser_moves_the_first_slider_of_every_explorer(tmp_path, chromium):
+    for name, before, after in [("fine", "", ""), ("stuck", "3 + Number(slider.value)", "0"), ("dead", "const view", "nothing.here(); const view")]:
+        (tmp_path / f"{name}.html").write_text(EXPLORER.replace(before, after))
+    assert sitecheck.check_browser(tmp_path, chromium) == [
+        "dead.html: a script fails: nothing is not defined.", "dead.html: an explorer does not start.",
+        "stuck.html: moving the first slider of an explorer does not change its picture."]
+
+
+def test_the_book_has_no_defects_from_files_and_from_a_server(tmp_path, chromium):
+    """The real chapters: `make docs` opens each page from file://, and then a server on this machine hands them out; both without a network."""
+    root = tmp_path / "book"
+    shutil.copytree(ROOT / "nbs", root / "nbs", symlinks=True, ignore=shutil.ignore_patterns("_*", ".*"))
+    for name in ("_quarto.yml", "settings.ini"):
+        shutil.copy(ROOT / name, root)
+    (root / "nbs" / "_quarto.yml").symlink_to("../_quarto.yml")
+    shutil.copytree(ROOT / "vaenb", root / "vaenb", ignore=shutil.ignore_patterns("__pycache__"))
+    run = make_docs(root)
+    assert run.returncode == 0, run.stdout + run.stderr
+    with sitecheck.served(root / "_docs") as base:
+        assert sitecheck.check_browser(root / "_docs", chromium, base) == []
 
 
 def test_readme_follows_the_index(tmp_path):

@@ -268,6 +268,7 @@ def check_browser(folder, chromium, base=None, axe=None):
             name = path.relative_to(folder).as_posix()
             tab.set_viewport_size({"width": 1280, "height": 800})
             tab.goto(f"{base}/{name}", wait_until="load")
+            seen += move_sliders(tab)
             tab.set_viewport_size({"width": 360, "height": 740})
             wide = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             if wide > 0:
@@ -278,6 +279,25 @@ def check_browser(folder, chromium, base=None, axe=None):
             problems += [f"{name}: {sentence}." for sentence in dict.fromkeys(seen)]
         browser.close()
     return problems
+
+
+def move_sliders(tab):
+    "Every explorer of the open page, whose first slider does not change its picture."
+    return tab.evaluate("""async () => {
+        const changed = async (test) => {
+            for (const end = performance.now() + 5000; performance.now() < end; await new Promise(requestAnimationFrame)) if (test()) return true;
+        };
+        const stuck = [];
+        for (const place of document.querySelectorAll('.vaenb-explorer')) {
+            const find = (what) => place.querySelector('.vaenb-explorer-view')?.shadowRoot.querySelector(what);
+            if (!await changed(() => find('canvas')?.width > 1 && find('input[type=range]'))) { stuck.push('an explorer does not start'); continue; }
+            const picture = find('canvas'), slider = find('input[type=range]'), before = picture.toDataURL();
+            slider.value = Number(slider.value) > 0 ? slider.min : slider.max;
+            slider.dispatchEvent(new Event('input', {bubbles: true}));
+            if (!await changed(() => picture.toDataURL() !== before)) stuck.push('moving the first slider of an explorer does not change its picture');
+        }
+        return stuck;
+    }""")
 
 
 def run_axe(tab, axe):
