@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from .distribution import sum_event
 from .likelihood import Normal
-from .model import LatentModel, check_array, parts_for
+from .model import LatentModel, check_array, check_dim, parts_for
 from .network import network_for
 
 # %% ../nbs/models/20_autoencoder.ipynb #c91cb909
@@ -97,7 +97,7 @@ class _Coded(_Penalised):
         output_activation="auto", # name of an activation; "auto": linear, or sigmoid where compile is given a binary cross-entropy
         **kwargs,
     ):
-        shape, target_dim = _shape(input_dim), _shape(output_dim or input_dim)
+        shape, target_dim, encoding_dim = _shape(input_dim), _shape(output_dim or input_dim), check_dim(encoding_dim)
         likelihood = (likelihood or Normal(1.0)).bind(target_dim)
         if not isinstance(network, (tuple, list)):
             network = network_for(shape, network) if isinstance(network, str) else network

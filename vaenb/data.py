@@ -135,11 +135,16 @@ def split_rows(
     parts = []
     for share in (test, val):
         if np.ndim(share):
-            part = np.asarray(share, "int64")
-        elif not 0 <= share < 1:
+            part = np.asarray(share)
+            if part.ndim > 1 or part.size and (part.dtype.kind not in "ui" or not 0 <= part.min() <= part.max() < n or len(np.unique(part)) < len(part)):
+                raise ValueError(f"the rows {share} do not name examples: give different whole numbers from 0 to {n - 1}, or a share")
+            part = part.astype("int64")
+        elif not (isinstance(share, (int, float)) and 0 <= share < 1):
             raise ValueError(f"{share} is not a share of the examples: give a number from 0 up to 1, or the rows themselves")
         else:
             count = round(n * share)
+            if count > len(left):
+                raise ValueError(f"val={val} and test={test} leave none of the {n} examples for training: give smaller shares")
             part = rng.permutation(left[((np.arange(count) + 0.5) * len(left) / max(count, 1)).astype(int)])
         left = left[~np.isin(left, part)]
         parts.append(part)
@@ -157,9 +162,11 @@ def scale_levels(
     if x.dtype.kind not in "buif":
         raise TypeError(f"x holds values of type {x.dtype}: a model needs numbers")
     x = x.astype("uint8") if x.dtype == bool else x
-    low, high, whole = x.min(), x.max(), x.dtype.kind in "ui"
-    if not np.isfinite(high - low):
-        bad = ~np.isfinite(x)
+    if levels is not None and not (isinstance(levels, (int, np.integer)) and 2 <= levels <= 65_536):
+        raise ValueError(f"levels is {levels!r}, but it counts grey levels: give a whole number from 2 to 65536, such as 256")
+    low, high, whole, most = x.min(), x.max(), x.dtype.kind in "ui", float(np.finfo("float32").max)
+    if not (-most <= float(low) and float(high) <= most):  # in 32 bits they would be infinite
+        bad = ~(abs(x.astype("float64")) <= most)
         raise ValueError(f"x holds {bad.sum()} NaN or infinite values, the first in example {np.argwhere(bad)[0][0]}: remove or replace them")
     if levels is None:
         if low >= 0 and high <= 1 and (whole or ((x == 0) | (x == 1)).all()):
@@ -168,7 +175,7 @@ def scale_levels(
             levels = 256
         elif whole:
             raise ValueError(
-                f"x holds integers from {low} to {high}, which may be grey levels or counts: pass levels=256 (or {max(high + 1, 2)}) "
+                f"x holds integers from {low} to {high}, which may be grey levels or counts: pass levels=256 (or {max(int(high) + 1, 2)}) "
                 "to scale them to [0, 1], or x.astype('float32') to keep them as they are"
             )
         else:
@@ -308,6 +315,8 @@ def binarize(
 ):
     "float32 zeros and ones of x's shape, one coin for each pixel; values of 0 and 1 stay what they are."
     x = np.asarray(x)
+    if x.dtype.kind not in "buif":
+        raise TypeError(f"binarize reads values as chances, but x holds values of type {x.dtype}: pass numbers")
     if x.size and not (0 <= x.min() and x.max() <= 1):
         raise ValueError(f"binarize reads values as chances, but x runs from {x.min():g} to {x.max():g}: scale it to [0, 1] first")
     return (np.random.default_rng(seed).random(x.shape) < x).astype("float32")

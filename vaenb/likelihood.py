@@ -264,7 +264,8 @@ class Normal(Likelihood):
         if self.sigma != "optimal" or not training:
             return normal_log_prob(x, features, self.logvar(), event_ndim=0)
         variance = ops.stop_gradient(ops.maximum(ops.mean((x - features) ** 2), 1e-6))
-        self.variance.assign(self.variance + ops.maximum(1 / (self.visits + 1), 0.01) * (variance - self.variance))
+        share = ops.maximum(1 / (self.visits + 1), 0.01)
+        self.variance.assign((1 - share) * self.variance + share * variance)
         self.visits.assign(self.visits + 1)
         return normal_log_prob(x, features, ops.log(variance), event_ndim=0)
 

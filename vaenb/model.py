@@ -77,6 +77,8 @@ class CompiledMethods:
         if key not in self.steps:
             self.steps[key] = _Step(self.model, method, options)
             self.steps[key].compile(jit_compile=self.model.choose_jit())
+        for a in arrays:
+            if not isinstance(a, np.ndarray): raise TypeError(f"{method} was given a {type(a).__name__}, but it needs all examples at once: pass an array")
         n = len(arrays[0])
         size = min(batch_size, 1 << max(n - 1, 0).bit_length())
         out = []
@@ -110,6 +112,7 @@ def parts_for(
     likelihood = (likelihood or likelihood_for(some, getattr(data, "levels", None))).bind(shape)
     likelihood.check(some, "the data")
     if isinstance(network, (tuple, list)): return (*network, likelihood)
+    if not (isinstance(network, str) or callable(network)): raise ValueError(f"network is {network!r}, but it must be a name such as 'dense', a builder such as dense(), or a pair of Keras models")
     builder = network_for(shape, network) if isinstance(network, str) else network
     bias = likelihood.initial_features(some.mean(axis=0, dtype="float64").astype("float32"))
     return (*builder(shape, latent_dim, likelihood.feature_shape(shape), bias), likelihood)
@@ -160,7 +163,9 @@ class _Checked(_Structure):
     "What is refused before any work is done."
     def check_data(self, x, name="x", once=False):
         "`x` checked against shape and support; with `once`, grey values that stand for chances are settled to 0 or 1. Streams pass as they are."
-        if not (isinstance(x, (list, tuple)) or hasattr(x, "__array__")): return x
+        if not (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
+            if isinstance(x, (str, bytes, dict, set)) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")): raise TypeError(f"{name} is a {type(x).__name__}, but a model takes an array of numbers, or a stream of batches")
+            return x
         if not self.built: self.build(np.shape(x))
         x = check_array(x, self.image_shape, name)
         self.likelihood.check(x, name)
@@ -250,6 +255,8 @@ class _Coded(_Trained):
     ):
         "New examples: likelihood means of codes from the prior or from the sampler, (n, *image_shape)."
         if not isinstance(n, (int, np.integer)) or n < 1: raise ValueError(f"n is {n!r}, but the number of samples must be a whole number of at least 1")
+        if seed is not None and not hasattr(seed, "next") and not (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**31): raise ValueError(f"seed is {seed!r}, but it must be a whole number from 0 to {2**31 - 1}, or None")
+        if not (isinstance(temperature, (int, float, np.number)) and 0 <= temperature < np.inf): raise ValueError(f"temperature is {temperature!r}, but it scales a spread: give a number that is not negative")
         if sampler is None: return self.decode(self.draw_codes(int(n), seed, temperature))
         if temperature != 1: raise ValueError(f"temperature is {temperature}, but it belongs to a prior; {type(sampler).__name__} draws codes as it was fitted")
         return self.decode(sampler.sample(int(n), seed=seed))

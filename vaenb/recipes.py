@@ -98,20 +98,23 @@ def find_recipe(
     raise ValueError(f"there is no recipe {name!r}: choose {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}")
 
 # %% ../nbs/models/40_recipes.ipynb #06ff22d4
+def _is_spec(value): return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], type) # (class, its arguments), and not a pair of networks
+
+
 def with_overrides(
     row, # a `Recipe`
     overrides, # dict: arguments of `for_data`, or of one of the parts
 ):         # dict: the parts, as in a `Recipe`
     "The recipe's parts with some of them, or some of their numbers, replaced; ValueError for a name that fits nowhere."
-    parts = {name: (value[0], dict(value[1])) if isinstance(value, tuple) else value for name, value in row.all_parts().items()}
+    parts = {name: (value[0], dict(value[1])) if _is_spec(value) else value for name, value in row.all_parts().items()}
     takes = {"network", "likelihood", *DEFAULTS} if row.model is VAE else {p for p in inspect.signature(Autoencoder.__init__).parameters if p not in ("self", "kwargs")}
     for name, value in overrides.items():
-        owners = [part for part, made in parts.items() if isinstance(made, tuple) and name in made[0].arguments]
+        owners = [part for part, made in parts.items() if _is_spec(made) and name in made[0].arguments]
         if name in takes: parts[name] = value
         elif len(owners) == 1: parts[owners[0]][1][name] = value
         elif owners: raise ValueError(f"{name} belongs to {' and '.join(owners)} of {row.name}: give one of them as a whole")
         else:
-            known = sorted(takes | {a for made in parts.values() if isinstance(made, tuple) for a in made[0].arguments})
+            known = sorted(takes | {a for made in parts.values() if _is_spec(made) for a in made[0].arguments})
             near = difflib.get_close_matches(name, known, n=1)
             raise ValueError(f"{row.name} has no option {name!r}: {f'did you mean {near[0]}? It' if near else 'it'} takes {', '.join(known)}")
     return parts
@@ -125,7 +128,7 @@ def recipe(
 ):
     "A model made after the recipe and for the data; ValueError for a name or a combination without meaning."
     row = find_recipe(name)
-    made = {part: value[0](**value[1]) if isinstance(value, tuple) else value for part, value in with_overrides(row, overrides).items()}
+    made = {part: value[0](**value[1]) if _is_spec(value) else value for part, value in with_overrides(row, overrides).items()}
     return row.model.for_data(data, latent_dim, **made)
 
 # %% ../nbs/models/40_recipes.ipynb #d14f24cb

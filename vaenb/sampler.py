@@ -8,8 +8,7 @@ __all__ = ['Sampler', 'mixture_log_prob', 'MixtureSampler', 'NeighbourSampler', 
 # %% ../nbs/models/38_sampler.ipynb #24c9f34d
 import io
 import json
-import zipfile
-import zlib
+import os
 
 import keras
 import numpy as np
@@ -28,6 +27,7 @@ from .vae import VAE
 class _Stored:
     "What can be written down as a name, options and arrays."
     kinds = {}  # all subclasses by name
+    arrays = ()  # names of what a subclass keeps in `state`
 
     def __init_subclass__(cls): _Stored.kinds[cls.__name__] = cls
 
@@ -50,14 +50,15 @@ class _Stored:
 
     @staticmethod
     def load(path): # path: of a file that `save` wrote
-        "The sampler in the file, of whatever kind, fitted as it was; ValueError where the file holds something else."
+        "The sampler in the file, of whatever kind, fitted as it was; FileNotFoundError, or ValueError where the file holds something else."
+        if not os.path.isfile(path): raise FileNotFoundError(f"there is no file {path}")
         try:
             with np.load(path, allow_pickle=False) as file: state = dict(file.items())
             header = json.loads(str(state.pop("header")))
             sampler = _Stored.kinds[header["sampler"]](**header["options"])
-            sampler.state = state
+            sampler.state = {name: state[name] for name in state.keys() | {"dim", *sampler.arrays}}
             sampler.restore()
-        except (zipfile.BadZipFile, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
+        except Exception: # zipfile, zlib, json and NumPy each raise their own
             raise ValueError(f"{path} is not a saved sampler, or is damaged: write it anew with sampler.save(path)") from None
         return sampler
 
@@ -110,6 +111,8 @@ def mixture_log_prob(
 # %% ../nbs/models/38_sampler.ipynb #83a77f4f
 class MixtureSampler(Sampler):
     "A mixture of normals with full covariances, fitted by expectation-maximisation."
+    arrays = ("weights", "means", "covariances")
+
     def __init__(
         self,
         n_components=10, # int: normals
@@ -133,6 +136,8 @@ class MixtureSampler(Sampler):
 # %% ../nbs/models/38_sampler.ipynb #b1610762
 class NeighbourSampler(Sampler):
     "Points at uniform places between a code and one of its `k` nearest neighbours (Chawla et al. 2002)."
+    arrays = ("codes", "neighbours")
+
     def __init__(self, k=5): # int: neighbours
         super().__init__(k=_count(k, "k"))
         self.least = k + 1
@@ -150,7 +155,7 @@ class NeighbourSampler(Sampler):
 # %% ../nbs/models/38_sampler.ipynb #f3d1a5c7
 class _Trained(Sampler):
     "A density that Keras trains on standardised codes; a subclass supplies `network`, `draw_standard` and `density_standard`."
-    least = 20
+    least, arrays = 20, ("shift", "scale")
 
     def learn(self, z):
         spread = z.std(0)
