@@ -59,7 +59,7 @@ def no_retracing_warnings():
     try: yield
     finally: logger.removeFilter(expected)
 
-
+# %% ../nbs/foundations/17_model.ipynb #c0mp11ed
 class CompiledMethods:
     "Calls a model's tensor methods on NumPy arrays, compiled and in batches."
     # A plain object, because Keras would save the steps along with the model if it could see them.
