@@ -1,0 +1,935 @@
+import { makeModel } from "./network.js";
+
+// The latent space under the hand. One module for two hosts: an anywidget, whose model is a Python kernel, and a page without
+// a kernel, where `hostless` answers the same messages from the facts that the page carries. Written by hand, no build step.
+
+// ---- numbers ---------------------------------------------------------------------------------------------------------------
+
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const dot = (a, b) => { let sum = 0; for (let i = 0; i < a.length; i++) sum += a[i] * b[i]; return sum; };
+const length = (a) => Math.sqrt(dot(a, a));
+const mix = (a, b, t) => Float32Array.from(a, (value, i) => (1 - t) * value + t * b[i]);
+const range = (n) => [...Array(n).keys()];
+const signed = (value, digits = 2) => (value + 0 || 0).toFixed(digits).replace("-", "\u2212");
+const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
+const rows = (flat, width) => range(flat.length / width).map((i) => flat.subarray(i * width, (i + 1) * width));
+const flatten = (codes) => { const out = new Float32Array(codes.length * codes[0].length); codes.forEach((c, i) => out.set(c, i * c.length)); return out; };
+
+/** A repeatable source of numbers in [0, 1) (mulberry32). */
+function uniform(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+/** Box and Muller: a standard normal number from two uniform ones. */
+const normal = (random) => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+
+/** A code between a and b; spherical: the direction turns evenly and the length changes evenly (as `vaenb.plot.interpolate`). */
+function between(a, b, t, spherical) {
+  const la = length(a), lb = length(b);
+  if (!spherical || !la || !lb) return mix(a, b, t);
+  const u = a.map((v) => v / la), v = b.map((w) => w / lb);
+  const angle = 2 * Math.atan2(length(u.map((x, i) => x - v[i])), length(u.map((x, i) => x + v[i])));
+  if (Math.sin(angle) < 1e-6) return mix(a, b, t);
+  const s = ((1 - t) * la + t * lb) / Math.sin(angle), p = Math.sin((1 - t) * angle), q = Math.sin(t * angle);
+  return Float32Array.from(u, (x, i) => s * (p * x + q * v[i]));
+}
+
+/** Of the wishes that come while one is being granted only the newest is kept, so a slow decoder never builds a queue. */
+function newest(work, failed) {
+  let busy = false, next;
+  return async (...wish) => {
+    next = wish;
+    if (busy) return;
+    busy = true;
+    while (next) {
+      const now = next;
+      next = undefined;
+      try { await work(...now, () => next !== undefined); } catch (error) { failed(error); }
+    }
+    busy = false;
+  };
+}
+
+// ---- without a kernel ------------------------------------------------------------------------------------------------------
+
+/** What the picture shows is bytes: 0 and 255 are the ends of the data's range. Vectors stay numbers. */
+function toFrame(values, facts) {
+  if (facts.shape.length === 1) return Float32Array.from(values);
+  const [low, high] = facts.range;
+  return Uint8ClampedArray.from(values, (v) => (255 * (v - low)) / (high - low));
+}
+
+/** The images of a sheet, each as bytes (h * w * c), or the vectors of a list. */
+async function framesOf(sheet, facts) {
+  if (facts.shape.length === 1) return rows(floatsOf(sheet.values), facts.shape[0]);
+  const [h, w, c] = facts.shape, image = new Image();
+  image.src = sheet.png;
+  await image.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  return range(sheet.n).map((i) => {
+    const { data } = context.getImageData((i % sheet.columns) * w, Math.floor(i / sheet.columns) * h, w, h);
+    return Uint8ClampedArray.from({ length: h * w * c }, (_, k) => data[4 * Math.floor(k / c) + (k % c)]);
+  });
+}
+
+/** A decoder made of pictures: between the four nearest places of a table over two dimensions. */
+function atlasDecoder(atlas, frames, facts) {
+  const place = (z, k) => {
+    const j = atlas.dims[k], t = clamp(((z[j] - facts.mean[j]) / facts.scale[j] + atlas.reach) / (2 * atlas.reach), 0, 1) * (atlas.side - 1);
+    return [Math.min(Math.floor(t), atlas.side - 2), t - Math.min(Math.floor(t), atlas.side - 2)];
+  };
+  return (z) => {
+    const [[x, fx], [y, fy]] = [place(z, 0), place(z, 1)], at = (i, k) => frames[(y + k) * atlas.side + x + i];
+    return frames[0].map((_, i) => (1 - fy) * ((1 - fx) * at(0, 0)[i] + fx * at(1, 0)[i]) + fy * ((1 - fx) * at(0, 1)[i] + fx * at(1, 1)[i]));
+  };
+}
+
+/** The answers that Python would give, from what the page carries. */
+async function localAnswers(facts) {
+  const d = facts.latent_dim, codes = rows(floatsOf(facts.codes), d), thumbs = await framesOf(facts.thumbs, facts);
+  const network = facts.network && makeModel(facts.network);
+  const decode = network ? (z) => toFrame(network.decode(z), facts) : atlasDecoder(facts.atlas, await framesOf(facts.atlas, facts), facts);
+  const closest = (frame) => {
+    let best = 0, least = Infinity;
+    thumbs.forEach((thumb, i) => {
+      let sum = 0;
+      for (let k = 0; k < frame.length && sum < least; k++) sum += (frame[k] - thumb[k]) ** 2;
+      if (sum < least) [best, least] = [i, sum];
+    });
+    return best;
+  };
+  return {
+    decode: (request, z) => ({ frames: rows(z, d).map(decode) }),
+    encode(request, pixels) {
+      const [low, high] = facts.range, steps = facts.levels && facts.levels - 1;
+      const code = network.encode(Float32Array.from(pixels, (p) => low + (high - low) * (steps ? Math.round(p * steps) / steps : p)));
+      return { codes: [Float32Array.from(code)] };
+    },
+    example: ({ index }) => ({ codes: [codes[index]], frames: [thumbs[index]], labels: [facts.labels ? facts.labels[index] : null] }),
+    sample({ n, seed, temperature, source }) {
+      const random = uniform(seed), { draws } = facts.sources[source], stored = draws && rows(floatsOf(draws), d);
+      const draw = () => Float32Array.from({ length: d }, (_, j) => facts.mean[j] + temperature * facts.scale[j] * normal(random));
+      return { codes: range(n).map(() => (stored ? stored[Math.floor(random() * stored.length)] : draw())) };
+    },
+    nearest(request, z) {
+      const found = rows(z, d).map((code) => closest(decode(code)));
+      return { frames: found.map((i) => thumbs[i]), labels: found.map((i) => (facts.labels ? facts.labels[i] : null)) };
+    },
+  };
+}
+
+/** The few methods of a widget's model that `render` uses, for a page without a kernel. */
+function hostless(facts, state = {}) {
+  const values = { facts, state }, heard = [], answers = localAnswers(facts);
+  const reply = (content, buffer) => heard.forEach((listener) => listener(content, buffer));
+  return {
+    get: (name) => values[name],
+    set(name, value) { values[name] = value; },
+    save_changes() {},
+    on(event, listener) { if (event === "msg:custom") heard.push(listener); },
+    off() {},
+    send({ id, kind, ...request }, callbacks, array) {
+      answers.then((known) => reply({ id, ...known[kind](request, array) })).catch((error) => reply({ id, error: String(error.message || error) }));
+    },
+  };
+}
+
+// ---- with a kernel ---------------------------------------------------------------------------------------------------------
+
+/** What came over the wire: its arrays lie one behind another in one buffer. */
+function unpacked(content, buffers, facts) {
+  if (!buffers || !buffers.length) return content;
+  const bytes = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
+  const size = facts.shape.reduce((a, b) => a * b, 1), parts = [...buffers];
+  const codes = content.has.includes("codes") && rows(new Float32Array(bytes(parts.shift())), facts.latent_dim);
+  const frames = content.has.includes("frames") && rows(new (facts.shape.length === 1 ? Float32Array : Uint8ClampedArray)(bytes(parts.shift())), size);
+  return { ...content, codes, frames };
+}
+
+const LOST = "The kernel that decodes was restarted or shut down, so these pictures no longer follow: run the cell again.";
+const LATE = "The model has not answered for a few seconds: the kernel is busy, or it has died. The view goes on by itself when an answer comes.";
+
+/** Questions to the model, and a sentence when nobody answers. */
+class Host {
+  constructor(model, facts, tell) {
+    Object.assign(this, { model, facts, tell, waiting: new Map(), count: 0, name: Math.random().toString(36).slice(2), lost: false });
+    this.hear = (content, buffers) => this.answer(content, buffers);
+    this.cut = () => { this.lost = true; this.watch(); };
+    model.on("msg:custom", this.hear);
+    model.on("comm_live_update", this.cut); // JupyterLab says so when the kernel is restarted or shut down
+    this.clock = setInterval(() => this.watch(), 1000);
+  }
+
+  ask(kind, request = {}, array = undefined) {
+    const id = `${this.name}${++this.count}`;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject, since: Date.now() });
+      try { this.model.send({ id, kind, ...request }, undefined, this.facts.live ? (array ? [array] : []) : array); }
+      catch (error) { this.cut(); }
+    });
+  }
+
+  answer(content, buffers) {
+    const asked = this.waiting.get(content.id);
+    if (!asked) return; // another view's question
+    this.waiting.delete(content.id);
+    this.lost = false;
+    if (content.error) asked.reject(new Error(content.error));
+    else asked.resolve(unpacked(content, buffers, this.facts));
+    if (this.said) this.watch();
+  }
+
+  watch() {
+    const kernel = this.model.widget_manager?.kernel, now = Date.now();
+    const dead = this.facts.live && (kernel === null || ["dead", "terminating", "restarting", "autorestarting"].includes(kernel?.status));
+    const late = this.facts.live && [...this.waiting.values()].some((asked) => now - asked.since > 3500);
+    this.lost ||= dead;
+    const sentence = this.lost ? LOST : late ? LATE : "";
+    if (sentence !== (this.said || "")) this.tell((this.said = sentence));
+  }
+
+  close() {
+    clearInterval(this.clock);
+    this.model.off("msg:custom", this.hear);
+    this.model.off("comm_live_update", this.cut);
+  }
+}
+
+// ---- elements --------------------------------------------------------------------------------------------------------------
+
+/** h("button", { className: "wide", onclick: go }, "Go") */
+function h(tag, props = {}, ...children) {
+  const el = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) el.addEventListener(name.slice(2), value);
+    else if (name in el) el[name] = value;
+    else el.setAttribute(name, value);
+  }
+  el.append(...children.filter((child) => child !== null && child !== undefined));
+  return el;
+}
+
+const button = (text, onclick, props = {}) => h("button", { type: "button", onclick, ...props }, text);
+const field = (text, control) => h("label", { className: "field" }, h("span", {}, text), control);
+const check = (text, control) => h("label", { className: "check" }, control, h("span", {}, text));
+const options = (pairs) => pairs.map(([value, text]) => h("option", { value }, text));
+const canvas = (label) => h("canvas", { className: "frame", role: "img", "aria-label": label, width: 1, height: 1 });
+
+/** A number typed into a field, or undefined while it is not one. */
+const typed = (input) => (input.value.trim() !== "" && input.validity.valid ? Number(input.value) : undefined);
+
+/** Small pictures in a table, each a button; arrow keys walk, Enter picks. */
+function gallery(app, label, pick) {
+  const el = h("div", { className: "gallery", role: "group", "aria-label": label });
+  const cells = () => [...el.querySelectorAll("button")];
+  el.addEventListener("keydown", (event) => {
+    const all = cells(), at = all.indexOf(event.target), columns = el.columns || all.length;
+    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined || !all[to]) return;
+    event.preventDefault();
+    all.forEach((cell, i) => { cell.tabIndex = i === to ? 0 : -1; });
+    all[to].focus();
+  });
+  const cell = (i) => h("button", { type: "button", tabIndex: i ? -1 : 0, onclick: () => pick(i) }, h("canvas", { className: "frame", "aria-hidden": "true", width: 1, height: 1 }));
+  return {
+    el,
+    /** n cells in so many columns; each row may begin with a label. */
+    shape(n, columns, labels) {
+      if (el.n === n && el.columns === columns && !labels === !el.labels && (!labels || labels.length === el.labels.length)) {
+        if (labels) el.querySelectorAll(".row-label").forEach((span, i) => { span.textContent = labels[i]; });
+        el.labels = labels;
+        return;
+      }
+      Object.assign(el, { n, columns, labels });
+      el.style.gridTemplateColumns = `${labels ? "auto " : ""}repeat(${columns}, minmax(0, 1fr))`;
+      el.replaceChildren(...range(n).flatMap((i) => [...(labels && i % columns === 0 ? [h("span", { className: "row-label" }, labels[i / columns])] : []), cell(i)]));
+    },
+    paint(i, frame, name, below) {
+      const target = cells()[i];
+      if (!target) return;
+      target.title = below ? `${name}; below it ${below.name}` : name;
+      target.setAttribute("aria-label", target.title);
+      app.draw(target.firstChild, frame);
+      while (target.childNodes.length > 1) target.lastChild.remove();
+      if (below) { target.append(h("canvas", { className: "frame under", "aria-hidden": "true" })); app.draw(target.lastChild, below.frame); }
+    },
+    mark(at) { cells().forEach((c, i) => c.classList.toggle("here", i === at)); },
+    image: () => sheetOf(cells().map((c) => [...c.querySelectorAll("canvas")]), el.columns || el.n),
+  };
+}
+
+/** The canvases of a gallery as one, for saving. */
+function sheetOf(cells, columns) {
+  if (!cells.length) return undefined;
+  const { width: w, height: ht } = cells[0][0], deep = cells[0].length, gap = Math.max(1, Math.round(w / 28)), k = Math.max(1, Math.round(64 / w));
+  const out = Object.assign(document.createElement("canvas"), { width: k * columns * (w + gap), height: k * Math.ceil(cells.length / columns) * (deep * ht + gap) });
+  const context = out.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  cells.forEach((stack, i) => stack.forEach((c, j) => context.drawImage(c, k * (i % columns) * (w + gap), k * (Math.floor(i / columns) * (deep * ht + gap) + j * ht), k * w, k * ht)));
+  return out;
+}
+
+function save(image, name) {
+  const link = h("a", { href: image.toDataURL("image/png"), download: name });
+  link.click();
+}
+
+/** The clipboard where the browser grants it, else what is selected in the field. */
+async function copy(control) {
+  control.select();
+  try { await navigator.clipboard.writeText(control.value); } catch { document.execCommand("copy"); }
+}
+
+// ---- colours ---------------------------------------------------------------------------------------------------------------
+
+const LIGHT = "#332288 #3aa0d8 #117733 #b89a1c #cc6677 #882255 #2f9a89 #7d7d24 #aa4499 #555555".split(" ");
+const DARK = "#9a8cf0 #88ccee #5cbf78 #ddcc77 #ee8f9e #e06aa8 #5fd0bd #bdbd5a #dd8ad0 #bbbbbb".split(" ");
+
+/** Whether the page around is dark: JupyterLab has its own mind about that. */
+function isDark() {
+  const lab = document.body?.dataset.jpThemeLight;
+  return lab ? lab === "false" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+const classColour = (i, n, dark) => (n <= 10 ? (dark ? DARK : LIGHT)[i % 10] : `hsl(${Math.round((360 * i) / n)} 60% ${dark ? 65 : 40}%)`);
+
+/** A frame on a canvas: one pixel for each of the image's, or bars for a vector. */
+function drawFrame(target, frame, facts, dark) {
+  if (!frame) return;
+  target.frame = frame;
+  if (facts.shape.length === 1) { drawBars(target, frame, facts, dark); return; }
+  const [ht, w, c] = facts.shape, pixels = new ImageData(w, ht);
+  // Line art is ink on paper, as in the book's figures, and in the dark chalk on slate; a photograph is what it is.
+  const [paper, ink] = !facts.ink || c > 1 ? [[0, 0, 0], [255, 255, 255]] : dark ? [[20, 21, 24], [244, 242, 236]] : [[255, 255, 255], [24, 25, 28]];
+  for (let i = 0; i < w * ht; i++) {
+    for (let k = 0; k < 3; k++) pixels.data[4 * i + k] = paper[k] + ((ink[k] - paper[k]) * frame[c * i + (c > 1 ? k : 0)]) / 255;
+    pixels.data[4 * i + 3] = 255;
+  }
+  if (target.width !== w || target.height !== ht) Object.assign(target, { width: w, height: ht });
+  target.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+function drawBars(target, values, facts, dark) {
+  const [low, high] = facts.range, w = Math.max(2 * values.length, 160), ht = Math.round(w / 2), context = target.getContext("2d");
+  Object.assign(target, { width: w, height: ht });
+  const y = (v) => ht * (1 - clamp((v - low) / (high - low || 1), 0, 1)), zero = y(clamp(0, low, high)), wide = w / values.length;
+  context.fillStyle = dark ? "#141518" : "#fff";
+  context.fillRect(0, 0, w, ht);
+  context.fillStyle = dark ? "#7cc4dc" : "#0b5c74";
+  values.forEach((v, i) => context.fillRect(i * wide, Math.min(y(v), zero), Math.max(1, wide * 0.8), Math.max(1, Math.abs(y(v) - zero))));
+}
+
+// ---- the parts: each returns { el, update(changed) }, and says by app.set what the hand has changed -----------------------------
+
+function picturePart(app) {
+  const { facts, state } = app;
+  const shown = canvas("The picture that the code stands for"), norm = h("p", { className: "quiet" });
+  const decode = newest(async (z) => app.draw(shown, (await app.decode([z]))[0]), app.fail);
+  const keep = (name) => () => app.set({ [name]: [...state.z] });
+  return {
+    el: h("div", { className: "picture" }, shown, norm, h("div", { className: "buttons" },
+      button("Random", () => app.random()), button("Reset", () => app.set({ z: [...facts.mean] })),
+      button("Keep as A", keep("a")), button("Keep as B", keep("b")))),
+    canvas: shown,
+    update(changed) {
+      if (!changed.has("z")) return;
+      decode(Float32Array.from(state.z));
+      const u = length(app.units(state.z)), [mean, sd] = facts.norm;
+      norm.textContent = `${u.toFixed(1)} from the middle; ${facts.drawn} lie at ${Math.max(0, mean - sd).toFixed(1)} to ${(mean + sd).toFixed(1)}`;
+    },
+  };
+}
+
+function slidersPart(app) {
+  const { facts, state } = app, controls = [];
+  const one = (j) => {
+    const move = (u) => app.set({ z: state.z.map((v, i) => (i === j ? facts.mean[j] + u * facts.scale[j] : v)) });
+    const weight = facts.unit === "nats" ? `${facts.weight[j].toFixed(2)} nats` : `variance ${facts.weight[j].toPrecision(2)}`;
+    const slider = h("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `z[${j}], ${weight}`, disabled: !app.movable(j), oninput: () => move(Number(slider.value)) });
+    slider.addEventListener("keydown", (event) => {
+      const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+      if (!sign || slider.disabled) return;
+      event.preventDefault();
+      const step = event.shiftKey ? 0.01 : 0.1, now = (state.z[j] - facts.mean[j]) / facts.scale[j];
+      move(clamp(Math.round((now + sign * step) / step) * step, -3, 3));
+    });
+    const value = h("input", { type: "number", min: -9, max: 9, step: "any", "aria-label": `z[${j}] in standard deviations`, disabled: !app.movable(j), oninput: () => { const u = typed(value); if (u !== undefined) move(u); } });
+    controls.push({ j, slider, value });
+    const share = 100 * facts.weight[j] / (Math.max(...facts.weight) || 1);
+    return h("div", { className: "slider" }, h("span", { className: "name", style: `--share: ${share.toFixed(1)}%` }, `z[${j}]`, h("small", {}, weight)), slider, value);
+  };
+  const idle = facts.dead.every(Boolean) ? [] : facts.dead; // where all are dead, none is folded away
+  const live = facts.order.filter((j) => !idle[j]), dead = facts.order.filter((j) => idle[j]);
+  const fold = (title, dims) => dims.length ? h("details", {}, h("summary", {}, title), ...dims.map(one)) : null;
+  return {
+    el: h("div", { className: "sliders", role: "group", "aria-label": "The numbers of the code" }, h("p", { className: "quiet" }, `In standard deviations of ${facts.scale_of}; the most informative first.`),
+      ...live.slice(0, 10).map(one), fold(`${live.length - 10} less informative dimensions`, live.slice(10)), fold(`${dead.length} dead ${dead.length === 1 ? "dimension" : "dimensions"}: moving ${dead.length === 1 ? "it" : "them"} changes next to nothing`, dead)),
+    update(changed) {
+      if (!changed.has("z")) return;
+      for (const { j, slider, value } of controls) {
+        const u = (state.z[j] - facts.mean[j]) / facts.scale[j];
+        slider.value = u;
+        if (value.getRootNode().activeElement !== value) value.value = (Math.round(100 * u) / 100 || 0).toFixed(2);
+      }
+    },
+  };
+}
+
+const GRID = 15; // the map's background: places in a row
+
+function mapPart(app) {
+  const { facts, state } = app, d = facts.latent_dim, codes = rows(floatsOf(facts.codes), d);
+  const plane = () => {
+    const unit = (j) => Float32Array.from({ length: d }, (_, i) => (i === j ? 1 : 0));
+    return state.plane.pca && facts.axes ? facts.axes : d === 1 ? [unit(0), new Float32Array(1)] : [unit(state.plane.x), unit(state.plane.y)];
+  };
+  const jitter = uniform(1), spread = codes.map(() => normal(jitter));
+  const project = (z, i) => { const [a, b] = plane(); return [dot(a, z), d === 1 ? (i === undefined ? 0 : spread[i]) : dot(b, z)]; };
+  const target = h("canvas", { className: "map", tabIndex: 0, role: "application", "aria-label": "Map of the codes: click, drag or use the arrow keys to move the code" });
+  const base = () => (state.plane.rest ? state.z : facts.mean);
+  const at = (x, y) => { // the code over a point of the plane; what the plane does not show stays as it is, or is the average
+    const [a, b] = plane(), z = base(), [zx, zy] = [dot(a, z), dot(b, z)];
+    return Float32Array.from(z, (v, i) => v + (x - zx) * a[i] + (y - zy) * b[i]);
+  };
+  let points = [], reach = 1, back = [], backKey = "", only = null;
+  const locate = () => {
+    points = codes.map((z, i) => project(z, i));
+    const [a, b] = plane(), spreadOf = (axis) => Math.sqrt(axis.reduce((s, v, i) => s + (v * facts.scale[i]) ** 2, 0));
+    reach = 1.06 * points.reduce((m, p) => Math.max(m, Math.abs(p[0]), Math.abs(p[1])), 2.1 * Math.max(spreadOf(a), spreadOf(b)));
+  };
+  const toX = (x) => target.width * (0.5 + x / (2 * reach)), toY = (y) => target.height * (0.5 - y / (2 * reach));
+  const fill = newest(async (key, stale) => {
+    const grid = range(GRID * GRID).map((i) => at(reach * ((2 * (i % GRID) + 1) / GRID - 1), reach * (1 - (2 * Math.floor(i / GRID) + 1) / GRID)));
+    if (backKey !== key) back = [];
+    await app.decodeMany(grid, (i, frame) => { back[i] = Object.assign(back[i] || document.createElement("canvas"), {}); app.draw(back[i], frame); paint(); }, stale);
+    backKey = key;
+  }, app.fail);
+  const colour = (i, dark) => facts.classes ? classColour(facts.labels[i], facts.classes.length, dark) : facts.labels ? `hsl(${240 - 200 * (facts.labels[i] - facts.label_range[0]) / (facts.label_range[1] - facts.label_range[0] || 1)} 60% 50%)` : dark ? "#7cc4dc" : "#0b5c74";
+  function paint() {
+    const context = target.getContext("2d"), ratio = target.width / (target.clientWidth || 320), dark = app.dark();
+    const ink = getComputedStyle(target).color, w = target.width;
+    context.clearRect(0, 0, w, w);
+    context.imageSmoothingEnabled = false;
+    if (state.plane.background) { // pale, so that the points stay the foreground
+      const cell = w / GRID, side = Math.round(0.84 * cell);
+      context.globalAlpha = 0.5;
+      back.forEach((c, i) => context.drawImage(c, Math.round((i % GRID + 0.08) * cell), Math.round((Math.floor(i / GRID) + 0.08) * cell), side, side));
+    }
+    if (facts.circles) for (const r of [1, 2]) {
+      context.globalAlpha = 0.35;
+      context.strokeStyle = ink;
+      context.lineWidth = ratio;
+      context.beginPath();
+      context.arc(toX(0), toY(0), (r * w) / (2 * reach), 0, 7);
+      context.stroke();
+    }
+    const size = clamp(60 / Math.sqrt(points.length), 1.8, 4) * ratio;
+    points.forEach(([x, y], i) => {
+      context.globalAlpha = only !== null && facts.labels[i] !== only ? 0.08 : 0.9;
+      context.fillStyle = colour(i, dark);
+      context.beginPath();
+      context.arc(toX(x), toY(y), size, 0, 7);
+      context.fill();
+    });
+    context.globalAlpha = 1;
+    path(context, ratio, ink);
+    marker(context, project(state.z), ratio, dark);
+  }
+  function path(context, ratio, ink) {
+    const steps = range(33).map((i) => project(between(state.a, state.b, i / 32, state.spherical)));
+    context.strokeStyle = ink;
+    context.lineWidth = 1.5 * ratio;
+    context.setLineDash([3 * ratio, 3 * ratio]);
+    context.beginPath();
+    steps.forEach(([x, y], i) => (i ? context.lineTo(toX(x), toY(y)) : context.moveTo(toX(x), toY(y))));
+    context.stroke();
+    context.setLineDash([]);
+    context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
+    context.lineWidth = 4 * ratio;
+    context.strokeStyle = getComputedStyle(target).backgroundColor;
+    context.fillStyle = ink;
+    [["A", steps[0]], ["B", steps[32]]].forEach(([name, [x, y]]) => { const px = clamp(toX(x) + 6 * ratio, 2, target.width - 14 * ratio), py = clamp(toY(y) - 6 * ratio, 14 * ratio, target.height - 3); context.strokeText(name, px, py); context.fillText(name, px, py); });
+  }
+  function marker(context, [x, y], ratio, dark) {
+    const px = clamp(toX(x), 0, target.width), py = clamp(toY(y), 0, target.height);
+    for (const [style, wide] of [[dark ? "#000" : "#fff", 5], [dark ? "#fff" : "#000", 2]]) {
+      context.strokeStyle = style;
+      context.lineWidth = wide * ratio;
+      context.beginPath();
+      context.arc(px, py, 8 * ratio, 0, 7);
+      context.stroke();
+    }
+  }
+  const go = (event) => {
+    const box = target.getBoundingClientRect();
+    app.set({ z: [...at(reach * (2 * (event.clientX - box.left) / box.width - 1), reach * (1 - 2 * (event.clientY - box.top) / box.height))] });
+  };
+  target.addEventListener("pointerdown", (event) => { target.setPointerCapture(event.pointerId); go(event); });
+  target.addEventListener("pointermove", (event) => { if (event.buttons) go(event); });
+  target.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const [x, y] = project(state.z), by = reach * (event.shiftKey ? 0.01 : 0.04);
+    app.set({ z: [...at(clamp(x + by * step[0], -reach, reach), clamp(y + by * step[1], -reach, reach))] });
+  });
+  const turn = (patch) => app.set({ plane: { ...state.plane, ...patch } });
+  const dims = options(facts.order.map((j) => [j, `z[${j}]`]));
+  const view = h("select", { onchange: () => turn({ pca: view.value === "pca" }) }, ...options([["pca", "principal axes"], ["dims", "two dimensions"]]));
+  const across = h("select", { onchange: () => turn({ x: Number(across.value) }) }, ...dims), up = h("select", { onchange: () => turn({ y: Number(up.value) }) }, ...dims.map((o) => o.cloneNode(true)));
+  const rest = h("input", { type: "checkbox", onchange: () => turn({ rest: rest.checked }) }), background = h("input", { type: "checkbox", onchange: () => turn({ background: background.checked }) });
+  const pair = h("span", { className: "row" }, field("across", across), field("up", up));
+  const chip = (name, i) => {
+    const b = button("", () => { only = only === i ? null : i; legend.querySelectorAll("button").forEach((other, k) => other.setAttribute("aria-pressed", k === only)); paint(); }, { className: "chip", "aria-pressed": "false" });
+    b.append(h("i", {}), name);
+    return b;
+  };
+  const legend = h("div", { className: "legend", role: "group", "aria-label": "Classes: press one to see it alone" }, ...(facts.classes && facts.classes.length <= 30 ? facts.classes.map(chip) : []));
+  const fit = () => { const side = Math.round((target.clientWidth || 320) * Math.min(2, window.devicePixelRatio || 1)); if (side && target.width !== side) Object.assign(target, { width: side, height: side }); paint(); };
+  new ResizeObserver(fit).observe(target);
+  return {
+    name: "Map", target, image: () => target, fit,
+    el: h("div", {}, h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 ? pair : null, d > 2 ? check("other dimensions stay", rest) : null, check("decoded background", background)),
+      target, legend, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}Click or drag to decode. The dashed line is the way from A to B.`)),
+    update(changed) {
+      view.value = state.plane.pca ? "pca" : "dims";
+      pair.hidden = Boolean(state.plane.pca);
+      [across.value, up.value, rest.checked, background.checked] = [state.plane.x, state.plane.y, state.plane.rest, state.plane.background];
+      legend.querySelectorAll("i").forEach((dot, i) => { dot.style.background = classColour(i, facts.classes.length, app.dark()); });
+      if (changed.has("plane") || !points.length) locate();
+      if (state.plane.background) {
+        const [a, b] = plane(), z = base(), off = z.map((v, i) => v - dot(a, z) * a[i] - dot(b, z) * b[i]);
+        const key = JSON.stringify([state.plane.pca, state.plane.x, state.plane.y, off.map((v) => Math.round(50 * v))]);
+        if (key !== fill.asked) { fill.asked = key; fill(key); }
+      }
+      fit();
+    },
+  };
+}
+
+// ---- drawn and uploaded images ---------------------------------------------------------------------------------------------
+
+const PAD = 224; // the drawing pad's own pixels
+
+/** Ink (PAD x PAD, 0..1) as the data's images hold it: its box scaled to the usual size, its centre of mass in the middle. */
+function centred(ink, facts) {
+  const [ht, w] = facts.shape, xs = [], ys = [];
+  let mass = 0, mx = 0, my = 0;
+  for (let y = 0; y < PAD; y++) for (let x = 0; x < PAD; x++) {
+    const v = ink[y * PAD + x];
+    if (v > 0.2) { xs.push(x); ys.push(y); }
+    mass += v; mx += v * (x + 0.5); my += v * (y + 0.5);
+  }
+  if (!xs.length) return undefined;
+  const low = (list) => list.reduce((a, b) => Math.min(a, b)), high = (list) => list.reduce((a, b) => Math.max(a, b)) + 1;
+  const [x0, x1, y0, y1] = [low(xs), high(xs), low(ys), high(ys)], size = facts.drawing.box * Math.max(ht, w);
+  const k = Math.max(x1 - x0, y1 - y0) / size, out = new Float32Array(ht * w); // pad pixels in one of the image's
+  const origin = (centre, lo, hi, n) => { // where the image's edge lies on the pad: mass in the middle, but nothing is cut off
+    const slack = n * k - (hi - lo), edge = centre - (n * k) / 2;
+    return slack > 0 ? clamp(edge, hi - n * k, lo) : (lo + hi - n * k) / 2;
+  };
+  const ox = origin(mx / mass, x0, x1, w), oy = origin(my / mass, y0, y1, ht);
+  for (let y = 0; y < PAD; y++) for (let x = 0; x < PAD; x++) {
+    const v = ink[y * PAD + x];
+    if (!v) continue;
+    // A pad pixel may lie across the edge of two image pixels: each gets its share.
+    const px = (x - ox) / k, py = (y - oy) / k, s = 1 / k;
+    for (let i = Math.max(0, Math.floor(py)); i < Math.min(ht, py + s); i++) for (let j = Math.max(0, Math.floor(px)); j < Math.min(w, px + s); j++) {
+      out[i * w + j] += v * Math.max(0, Math.min(i + 1, py + s) - Math.max(i, py)) * Math.max(0, Math.min(j + 1, px + s) - Math.max(j, px));
+    }
+  }
+  return out.map((v) => Math.min(1, v));
+}
+
+/** The pixels of an image file, 0..1 as the data has them; line art on a bright ground is turned over and centred. */
+async function readImage(file, facts) {
+  const image = await createImageBitmap(file), [ht, w, c] = facts.shape;
+  const side = facts.drawing && (image.width !== w || image.height !== ht) ? [PAD, PAD] : [w, ht];
+  const surface = Object.assign(document.createElement("canvas"), { width: side[0], height: side[1] }), context = surface.getContext("2d", { willReadFrequently: true });
+  const k = (facts.drawing ? Math.min : Math.max)(side[0] / image.width, side[1] / image.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, (side[0] - k * image.width) / 2, (side[1] - k * image.height) / 2, k * image.width, k * image.height);
+  const { data } = context.getImageData(0, 0, ...side);
+  if (!facts.drawing) return Float32Array.from({ length: w * ht * c }, (_, i) => (c === 1 ? (data[4 * i] + data[4 * i + 1] + data[4 * i + 2]) / 765 : data[4 * Math.floor(i / c) + (i % c)] / 255));
+  const grey = Float32Array.from({ length: side[0] * side[1] }, (_, i) => (data[4 * i] + data[4 * i + 1] + data[4 * i + 2]) / 765);
+  const inside = grey.filter((_, i) => data[4 * i + 3] > 128), sorted = inside.slice().sort(), middle = sorted[sorted.length >> 1];
+  const [low, high] = [sorted[Math.floor(0.02 * sorted.length)], sorted[Math.floor(0.98 * sorted.length)]];
+  const bright = middle > (low + high) / 2, ground = bright ? Math.max(high, low + 0.1) : low, top = bright ? low : Math.max(high, low + 0.1);
+  const ink = grey.map((v, i) => (data[4 * i + 3] > 128 ? clamp((v - ground) / (top - ground), 0, 1) : 0));
+  return side[0] === PAD ? centred(ink.map((v) => (v < 0.25 ? 0 : v)), facts) : ink;
+}
+
+function padOf(app, drawn) {
+  const wide = PAD * (Math.max(app.facts.shape[0], app.facts.shape[1]) <= 16 ? 0.17 : 0.1);
+  const pad = h("canvas", { className: "pad", width: PAD, height: PAD, tabIndex: 0, role: "application", "aria-label": "Drawing pad: draw with mouse or finger; arrow keys move the pen, with Shift they draw" });
+  const context = pad.getContext("2d", { willReadFrequently: true });
+  let last = null, pen = [PAD / 2, PAD / 2];
+  const stroke = (from, to) => {
+    Object.assign(context, { lineWidth: wide, lineCap: "round", lineJoin: "round", strokeStyle: getComputedStyle(pad).color });
+    context.beginPath();
+    context.moveTo(...from);
+    context.lineTo(to[0] + 0.01, to[1]);
+    context.stroke();
+    drawn();
+  };
+  const place = (event) => { const box = pad.getBoundingClientRect(); return [(PAD * (event.clientX - box.left)) / box.width, (PAD * (event.clientY - box.top)) / box.height]; };
+  pad.addEventListener("pointerdown", (event) => { pad.setPointerCapture(event.pointerId); last = place(event); stroke(last, last); });
+  pad.addEventListener("pointermove", (event) => { if (last) { const to = place(event); stroke(last, to); last = to; } });
+  for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => { last = null; });
+  pad.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const to = [clamp(pen[0] + 12 * step[0], 8, PAD - 8), clamp(pen[1] + 12 * step[1], 8, PAD - 8)];
+    if (event.shiftKey) stroke(pen, to);
+    pen = to;
+    hint.style.cssText = `left: ${(100 * pen[0]) / PAD}%; top: ${(100 * pen[1]) / PAD}%`;
+  });
+  const hint = h("i", { className: "pen" });
+  return {
+    el: h("div", { className: "pad-box" }, pad, hint),
+    clear: () => context.clearRect(0, 0, PAD, PAD),
+    ink: () => { const { data } = context.getImageData(0, 0, PAD, PAD); return Float32Array.from({ length: PAD * PAD }, (_, i) => data[4 * i + 3] / 255); },
+  };
+}
+
+// ---- the other panels ------------------------------------------------------------------------------------------------------
+
+function encodePart(app) {
+  const { facts, state } = app, classes = facts.classes;
+  const original = canvas("The original"), rebuilt = canvas("The reconstruction"), error = h("p", { className: "quiet", "aria-live": "polite" });
+  const compare = async (frame, code, words, stay) => {
+    if (!stay) app.set({ z: [...code] });
+    const [back] = await app.decode([code]);
+    app.draw(original, frame);
+    app.draw(rebuilt, back);
+    const [low, high] = facts.range, unit = facts.shape.length === 1 ? 1 : (high - low) / 255;
+    const square = frame.reduce((sum, v, i) => sum + ((v - back[i]) * unit) ** 2, 0) / frame.length;
+    error.textContent = `${words} Mean squared difference ${square.toPrecision(2)}.`;
+  };
+  const named = (label) => (label === null || label === undefined ? "" : classes ? `, class ${classes[label]}` : `, label ${label}`);
+  const show = newest(async (index, stay) => {
+    const { codes, frames, labels } = await app.host.ask("example", { index });
+    if (!stay) app.set({ example: index });
+    await compare(frames[0], codes[0], `Example ${index}${named(labels[0])}.`, stay);
+  }, app.fail);
+  const encode = newest(async (pixels, words) => {
+    const { codes } = await app.host.ask("encode", {}, pixels);
+    await compare(facts.shape.length === 1 ? pixels : Uint8ClampedArray.from(pixels, (v) => 255 * v), codes[0], words);
+  }, app.fail);
+  const last = facts.examples - 1, index = h("input", { type: "number", min: 0, max: last, step: 1, value: 0, oninput: () => { const i = typed(index); if (i !== undefined) show(i, false); } });
+  const few = facts.thumbs.n, byClass = h("select", { onchange: () => pickClass() }, ...options([["", "any"], ...(classes || []).map((name, i) => [i, name])]));
+  let turn = 0, shown = [];
+  const choices = () => range(few).filter((i) => byClass.value === "" || facts.labels[i] === Number(byClass.value));
+  const table = gallery(app, "Examples: press one to encode it", (i) => { index.value = facts.index[shown[i]]; show(facts.index[shown[i]], false); });
+  const list = async () => {
+    const all = choices(), n = Math.min(10, all.length);
+    shown = range(n).map((i) => all[(turn + i) % all.length]);
+    table.shape(n, Math.max(1, Math.min(10, n)));
+    const thumbs = await app.thumbs;
+    shown.forEach((k, i) => table.paint(i, thumbs[k], `Example ${facts.index[k]}${named(facts.labels?.[k])}`));
+  };
+  const pickClass = () => { turn = 0; list(); if (choices().length) { const i = facts.index[choices()[0]]; index.value = i; show(i, false); } };
+  const more = () => { turn = (turn + 10) % Math.max(1, choices().length); list(); };
+  const draw = facts.drawing && facts.encoder && padOf(app, () => { const p = centred(draw.ink(), facts); if (p) encode(p, "Your drawing, centred and scaled as the data are."); });
+  const upload = facts.encoder && facts.shape.length === 3 && h("input", { type: "file", accept: "image/*", onchange: async () => {
+    try { const pixels = upload.files[0] && (await readImage(upload.files[0], facts)); if (pixels) encode(pixels, "Your image."); } catch { app.tell("That file could not be read as an image."); }
+  } });
+  return {
+    name: "Encode", image: () => sheetOf([[original], [rebuilt]], 2),
+    el: h("div", {}, h("div", { className: "row" }, field(`example, 0 to ${last}`, index), classes ? field("class", byClass) : null, few > 10 ? button("Others", more) : null), table.el,
+      h("div", { className: "pair" }, h("div", {}, h("small", {}, "original"), original), h("div", {}, h("small", {}, "reconstruction"), rebuilt),
+        draw ? h("div", {}, h("small", {}, "draw here"), draw.el, button("Clear", () => draw.clear())) : null),
+      error, upload ? field("or an image file", upload) : null, facts.encoder ? null : h("p", { className: "quiet" }, "This page carries no encoder, so only its own examples can be encoded.")),
+    update(changed) {
+      if (!this.begun) { this.begun = true; list(); index.value = state.example; show(state.example, true); }
+      else if (changed.has("restored")) { index.value = state.example; }
+    },
+  };
+}
+
+function betweenPart(app) {
+  const { state } = app, N = 11;
+  const strip = gallery(app, "From A to B: press a picture to go there", (i) => go(i / (N - 1)));
+  const scrub = h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Place between A and B", oninput: () => go(Number(scrub.value)) });
+  const way = h("select", { onchange: () => app.set({ spherical: way.value === "spherical" }) }, ...options([["straight", "straight"], ["spherical", "spherical"]]));
+  const go = (t) => app.set({ t, z: [...between(state.a, state.b, t, state.spherical)] });
+  const fill = newest((stale) => app.decodeMany(range(N).map((i) => between(state.a, state.b, i / (N - 1), state.spherical)), (i, frame) => strip.paint(i, frame, `${i} tenths of the way`), stale), app.fail);
+  const words = h("p", { className: "quiet" });
+  return {
+    name: "Between", image: strip.image,
+    el: h("div", {}, h("div", { className: "row" }, field("way", way), button("Swap", () => app.set({ a: state.b, b: state.a })), button("A and B at random", () => app.randomEnds())), strip.el, scrub, words),
+    update(changed) {
+      strip.shape(N, N);
+      way.value = state.spherical ? "spherical" : "straight";
+      scrub.value = state.t;
+      strip.mark(Math.round(state.t * (N - 1)));
+      if (["a", "b", "spherical", "shown"].some((key) => changed.has(key))) fill();
+      const [a, m, b] = [0, 0.5, 1].map((t) => length(app.units(between(state.a, state.b, t, state.spherical))).toFixed(1));
+      words.textContent = `Distance from the middle: A ${a}, half-way ${m}, B ${b}. The path is also on the map.`;
+    },
+  };
+}
+
+function traversePart(app) {
+  const { facts, state } = app, N = 9, steps = range(N).map((i) => (i - (N - 1) / 2) * (6 / (N - 1)));
+  const walk = (j, u) => Float32Array.from(state.z, (v, i) => (i === j ? facts.mean[j] + u * facts.scale[j] : v));
+  const table = gallery(app, "One dimension changes in each row; press a picture to go there", (i) => app.set({ z: [...walk(state.dims[Math.floor(i / N)], steps[i % N])] }));
+  const name = (i) => `z[${state.dims[Math.floor(i / N)]}] at ${signed(steps[i % N])}`;
+  const fill = newest((stale) => app.decodeMany(state.dims.flatMap((j) => steps.map((u) => walk(j, u))), (i, frame) => table.paint(i, frame, name(i)), stale), app.fail);
+  const boxes = facts.order.filter(app.movable).map((j) => [j, h("input", { type: "checkbox", onchange: () => app.set({ dims: boxes.filter(([, box]) => box.checked).map(([k]) => k) }) })]);
+  return {
+    name: "Traverse", image: table.image,
+    el: h("div", {}, h("fieldset", { className: "row boxes" }, h("legend", { className: "quiet" }, "dimensions"), ...boxes.map(([j, box]) => check(`z[${j}]`, box))), table.el,
+      h("p", { className: "quiet" }, "In each row one number of the code goes from \u22123 to 3 standard deviations; the others stay as they are.")),
+    update(changed) {
+      boxes.forEach(([j, box]) => { box.checked = state.dims.includes(j); });
+      table.shape(N * state.dims.length, N, state.dims.map((j) => `z[${j}]`));
+      if (state.dims.length && ["z", "dims", "shown"].some((key) => changed.has(key))) fill();
+    },
+  };
+}
+
+function samplePart(app) {
+  const { facts, state } = app;
+  let codes = [];
+  const turn = (patch) => app.set({ sampling: { ...state.sampling, ...patch } });
+  const table = gallery(app, "Samples: press one to take its code", (i) => app.set({ z: [...codes[i]] }));
+  const draw = newest(async ({ nearest, ...request }, stale) => {
+    codes = (await app.host.ask("sample", request)).codes;
+    const found = nearest && (await app.host.ask("nearest", {}, flatten(codes)));
+    const below = (i) => found && { frame: found.frames[i], name: `the nearest ${facts.nearest} image` };
+    table.shape(codes.length, Math.min(codes.length, 8));
+    await app.decodeMany(codes, (i, frame) => table.paint(i, frame, `Sample ${i + 1}`, below(i)), stale);
+  }, app.fail);
+  const n = h("input", { type: "number", min: 1, max: 64, step: 1, oninput: () => { const v = typed(n); if (v !== undefined) turn({ n: v }); } });
+  const seed = h("input", { type: "number", min: 0, max: 999999999, step: 1, oninput: () => { const v = typed(seed); if (v !== undefined) turn({ seed: v }); } });
+  const heat = h("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": "Temperature", oninput: () => turn({ temperature: Number(heat.value) }) }), degrees = h("span", {});
+  const source = h("select", { onchange: () => turn({ source: Number(source.value) }) }, ...options(facts.sources.map((s, i) => [i, s.name])));
+  const nearest = h("input", { type: "checkbox", onchange: () => turn({ nearest: nearest.checked }) });
+  return {
+    name: "Sample", image: table.image,
+    el: h("div", {}, h("div", { className: "row" }, field("number", n), field("seed", seed), button("Another seed", () => turn({ seed: state.sampling.seed + 1 })), facts.sources.length > 1 ? field("from", source) : null,
+      h("label", { className: "field" }, h("span", {}, "temperature ", degrees), heat), check(`nearest ${facts.nearest} image`, nearest)), table.el, h("p", { className: "quiet" }, facts.sampled)),
+    update(changed) {
+      const s = state.sampling, focused = table.el.getRootNode().activeElement;
+      for (const [control, value] of [[n, s.n], [seed, s.seed], [heat, s.temperature], [source, s.source]]) if (control !== focused || changed.has("restored")) control.value = value;
+      degrees.textContent = s.temperature.toFixed(2);
+      heat.disabled = !facts.sources[s.source].warm;
+      nearest.checked = s.nearest;
+      if (changed.has("sampling") || changed.has("shown")) draw(s);
+    },
+  };
+}
+
+/** What one takes along: pictures, the code as text, and the state. */
+function takePart(app, picture) {
+  const { facts, state } = app;
+  const code = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The code as NumPy text" }), whole = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The state of this view" });
+  const link = () => `${location.href.split("#")[0]}#${facts.id}=${encodeURIComponent(JSON.stringify(state))}`;
+  const enlarged = () => sheetOf([[picture]], 1);
+  const said = (button, work) => async () => { await work(); const text = button().textContent; button().textContent = "Copied"; setTimeout(() => { button().textContent = text; }, 900); };
+  const one = button("Copy", said(() => one, () => copy(code))), two = button(facts.live ? "Copy" : "Copy link", said(() => two, () => copy(whole)));
+  return {
+    el: h("details", { className: "take" }, h("summary", {}, "Take it along"), h("div", { className: "row" }, button("Save picture", () => save(enlarged(), "picture.png")), button("Save panel", () => { const image = app.panel().image(); if (image) save(image, "panel.png"); })),
+      h("label", {}, h("span", {}, "the code, for NumPy"), code), one, h("label", {}, h("span", {}, facts.live ? "the state: explorer.state = " : "a link that brings this view back"), whole), two),
+    update() {
+      code.value = `np.array([${state.z.map((v) => Number(v.toPrecision(6))).join(", ")}], dtype="float32")`;
+      whole.value = facts.live ? JSON.stringify(state).replaceAll("true", "True").replaceAll("false", "False").replaceAll("null", "None") : link();
+    },
+  };
+}
+
+// ---- the whole -------------------------------------------------------------------------------------------------------------
+
+const CSS = `
+:host { all: initial; display: block; }
+.vx { --ink: #23241f; --quiet: #5f5e57; --paper: #fdfcf9; --panel: #f4f2ec; --line: #d3cfc3; --mark: #0b5c74; container-type: inline-size; color: var(--ink); background: var(--paper);
+  border: 1px solid var(--line); border-radius: 10px; font: 14px/1.45 system-ui, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif; text-align: left; }
+.vx.dark { --ink: #e9e6dd; --quiet: #aaa79c; --paper: #17191c; --panel: #212429; --line: #3d4147; --mark: #7cc4dc; color-scheme: dark; }
+.vx:not(.dark) { color-scheme: light; }
+.vx.lab { --ink: var(--jp-ui-font-color1); --paper: var(--jp-layout-color0); --panel: var(--jp-layout-color2); --line: var(--jp-border-color1); }
+* { box-sizing: border-box; }
+[hidden] { display: none !important; }
+.main { display: grid; gap: 1rem 1.75rem; padding: 0.9rem; }
+.left { display: grid; gap: 0.9rem; align-content: start; min-width: 0; }
+.right { min-width: 0; }
+@container (min-width: 42rem) { .main { grid-template-columns: minmax(15rem, 4fr) 6fr; padding: 1.2rem; } }
+@container (max-width: 41.99rem) { /* the picture stays in sight while the hand is elsewhere */
+  .left { display: contents; } .picture { position: sticky; top: 0; z-index: 1; display: grid; grid-template-columns: min(38%, 11rem) 1fr; gap: 0.2rem 0.8rem; align-items: center; background: var(--paper); padding: 0.5rem 0; border-bottom: 1px solid var(--line); }
+  .picture > canvas { grid-row: span 2; } .buttons { display: grid; grid-template-columns: 1fr 1fr; } .picture p { align-self: end; } .picture .buttons { align-self: start; margin: 0; }
+}
+p { margin: 0.35rem 0; } .quiet, small { color: var(--quiet); font-size: 12.5px; }
+canvas { display: block; width: 100%; } .frame { image-rendering: pixelated; border-radius: 3px; }
+.picture > canvas { max-width: 17rem; border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
+.buttons, .row { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: end; } .buttons { margin-top: 0.5rem; } .row { margin: 0 0 0.6rem; }
+button, select, input[type=number], textarea { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.6rem; }
+button { cursor: pointer; } button:hover { border-color: var(--mark); }
+input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] { width: 100%; min-width: 0; min-height: 24px; margin: 0; accent-color: var(--mark); } input[type=checkbox] { accent-color: var(--mark); width: 16px; height: 16px; margin: 0; }
+:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
+.field { display: grid; gap: 0.1rem; } .field > span, .take label > span { color: var(--quiet); font-size: 12.5px; }
+.check { display: flex; gap: 0.35rem; align-items: center; min-height: 30px; }
+.slider { display: grid; grid-template-columns: 4.6rem minmax(3rem, 1fr) 3.9rem; gap: 0.55rem; align-items: center; padding: 0.12rem 0; }
+.slider input[type=number] { width: 100%; text-align: right; padding: 0 0.3rem; min-height: 26px; appearance: textfield; font-variant-numeric: tabular-nums; }
+.name { display: grid; line-height: 1.25; padding-bottom: 3px; background: linear-gradient(var(--mark), var(--mark)) left bottom / var(--share) 2px no-repeat; white-space: nowrap; }
+.name small { font-size: 11.5px; }
+summary { cursor: pointer; color: var(--quiet); padding: 0.3rem 0; font-size: 12.5px; }
+.tabs { display: flex; flex-wrap: wrap; gap: 0.15rem; border-bottom: 1px solid var(--line); margin-bottom: 0.8rem; }
+.tabs button { background: none; border: 0; border-bottom: 3px solid transparent; border-radius: 0; padding: 0.25rem 0.45rem; color: var(--quiet); }
+.tabs button[aria-selected=true] { border-bottom-color: var(--mark); color: var(--ink); font-weight: 600; }
+.map { max-width: 32rem; aspect-ratio: 1; touch-action: none; cursor: crosshair; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
+.legend { display: flex; flex-wrap: wrap; gap: 0.25rem; margin: 0.5rem 0; justify-content: center; }
+.chip { display: inline-flex; gap: 0.35rem; align-items: center; min-height: 26px; padding: 0 0.5rem; font-size: 12.5px; } .chip i { width: 10px; height: 10px; border-radius: 50%; } .chip[aria-pressed=true] { border-color: var(--ink); font-weight: 600; }
+.gallery { display: grid; gap: 3px; margin: 0.3rem 0; align-items: center; } .gallery button { padding: 0; min-height: 0; border-radius: 4px; border: 1px solid var(--line); background: none; overflow: hidden; }
+.gallery button:hover, .gallery .here { border-color: var(--mark); box-shadow: 0 0 0 1px var(--mark); } .under { border-top: 3px solid var(--mark); border-radius: 0; } .row-label { font-size: 11.5px; color: var(--quiet); padding-right: 0.35rem; }
+.pair { display: flex; flex-wrap: wrap; gap: 0.9rem; margin: 0.7rem 0; } .pair > div { width: min(9.5rem, 44%); display: grid; gap: 0.25rem; align-content: start; } .pair canvas { border: 1px solid var(--line); }
+.pad-box { position: relative; } .pad { touch-action: none; cursor: crosshair; background: var(--panel); color: var(--ink); border-radius: 3px; }
+.pen { display: none; position: absolute; left: 50%; top: 50%; width: 9px; height: 9px; margin: -4.5px; border: 2px solid var(--mark); border-radius: 50%; pointer-events: none; } .pad:focus-visible + .pen { display: block; }
+fieldset { border: 0; padding: 0; margin: 0; min-width: 0; } .boxes .check { min-height: 24px; } legend { padding: 0; }
+.foot { border-top: 1px solid var(--line); padding: 0.4rem 0.9rem; } .take label { display: grid; gap: 0.15rem; margin-top: 0.4rem; } textarea { width: 100%; font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; resize: vertical; word-break: break-all; }
+.status:not(:empty) { margin: 0; padding: 0.5rem 0.9rem; background: #8a3a10; color: #fff; border-radius: 9px 9px 0 0; }
+`;
+
+/** What the view remembers: plain JSON, the same in Python and in a link. */
+function defaults(facts) {
+  const codes = rows(floatsOf(facts.codes), facts.latent_dim), other = facts.labels ? facts.labels.findIndex((label) => label !== facts.labels[0]) : 1;
+  const moves = (j) => !facts.atlas || facts.atlas.dims.includes(j), known = (z) => [...z].map((v, j) => (moves(j) ? v : facts.mean[j]));
+  const [x, y] = facts.order.length > 1 ? facts.plane : [0, 0], a = known(codes[0]), b = known(codes[Math.max(other, 0)]);
+  return { z: a, a, b, t: 0, spherical: false, example: facts.index[0], tab: 0, dims: facts.order.filter((j) => moves(j) && (!facts.dead[j] || facts.dead.every(Boolean))).slice(0, 5),
+    plane: { pca: Boolean(facts.axes), x, y, rest: !facts.axes, background: facts.latent_dim < 3 }, sampling: { n: 16, seed: 0, temperature: 1, source: 0, nearest: false } };
+}
+
+/** What in a remembered state fits this model; the rest is left out. */
+function fitting(state, facts) {
+  const d = facts.latent_dim, code = (z) => Array.isArray(z) && z.length === d && z.every(Number.isFinite), number = Number.isFinite;
+  const fits = { z: code, a: code, b: code, t: number, spherical: (v) => typeof v === "boolean", example: (v) => facts.live ? Number.isInteger(v) && v >= 0 && v < facts.examples : facts.index.includes(v), tab: Number.isInteger,
+    dims: (v) => Array.isArray(v) && v.every((j) => Number.isInteger(j) && j >= 0 && j < d), plane: (v) => v && v.x >= 0 && v.x < d && v.y >= 0 && v.y < d, sampling: (v) => v && v.n >= 1 && v.n <= 64 && number(v.seed) && number(v.temperature) && Boolean(facts.sources[v.source]) };
+  return Object.fromEntries(Object.entries(state || {}).filter(([key, value]) => fits[key]?.(value)));
+}
+
+/** What all parts share: facts, state, the decoder, and who hears of a change. */
+function makeApp(model, tell) {
+  const facts = model.get("facts"), host = new Host(model, facts, tell), state = { ...defaults(facts), ...fitting(facts.start, facts), ...fitting(model.get("state"), facts) };
+  const sent = () => JSON.stringify(state);
+  let parts = [], waiting = false, last = "";
+  const app = {
+    facts, state, host, tell, dark: isDark,
+    fail: (error) => tell(error.message),
+    thumbs: framesOf(facts.thumbs, facts),
+    units: (z) => Float32Array.from(z, (v, j) => (v - facts.mean[j]) / facts.scale[j]),
+    movable: (j) => !facts.atlas || facts.atlas.dims.includes(j),
+    draw: (target, frame) => drawFrame(target, frame, facts, isDark()),
+    decode: async (codes) => (await host.ask("decode", {}, flatten(codes.map((z) => Float32Array.from(z))))).frames,
+    // In pieces, so that a page without a kernel stays awake and a newer wish need not wait for an old one.
+    async decodeMany(codes, done, stale) {
+      const step = facts.live ? 256 : 6;
+      for (let i = 0; i < codes.length && !stale(); i += step) {
+        (await app.decode(codes.slice(i, i + step))).forEach((frame, k) => done(i + k, frame));
+        if (!facts.live) await new Promise((resume) => setTimeout(resume));
+      }
+    },
+    set(patch) {
+      Object.assign(state, patch);
+      app.changed(new Set(Object.keys(patch)));
+      if (!waiting) { waiting = true; setTimeout(() => { waiting = false; app.remember(); }, 150); }
+    },
+    remember() {
+      if (sent() === last) return;
+      last = sent();
+      model.set("state", JSON.parse(last));
+      model.save_changes();
+    },
+    recall(given) {
+      if (JSON.stringify(given) === last) return; // our own words coming back
+      const fit = fitting(given, facts);
+      Object.assign(state, fit);
+      app.changed(new Set([...Object.keys(fit), "restored"]));
+    },
+    changed(keys) { for (const part of parts) part.update(keys); },
+    use(list) { parts = list; },
+    async random() {
+      const { codes } = await host.ask("sample", { n: 1, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0 });
+      app.set({ z: [...codes[0]] });
+    },
+    async randomEnds() {
+      const { codes } = await host.ask("sample", { n: 2, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0 });
+      app.set({ a: [...codes[0]], b: [...codes[1]] });
+    },
+  };
+  return app;
+}
+
+/** The tabs: one panel is seen, and only that one works. */
+function tabsPart(app, panels) {
+  const { state } = app, everything = ["z", "a", "b", "plane", "sampling", "dims", "shown"];
+  const name = Math.random().toString(36).slice(2);
+  const tab = (panel, i) => h("button", { type: "button", role: "tab", id: `${name}-tab-${i}`, "aria-controls": `${name}-panel-${i}`, onclick: () => app.set({ tab: i }) }, panel.name);
+  const tabs = panels.map(tab), boxes = panels.map((panel, i) => h("div", { role: "tabpanel", id: `${name}-panel-${i}`, "aria-labelledby": `${name}-tab-${i}` }, panel.el));
+  const list = h("div", { className: "tabs", role: "tablist", "aria-label": "What to do" }, ...tabs);
+  list.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    app.set({ tab: (state.tab + by + tabs.length) % tabs.length });
+    tabs[state.tab].focus();
+  });
+  const stale = new Set(panels.map((_, i) => i)); // panels that have missed a change
+  app.panel = () => panels[state.tab];
+  return {
+    el: h("div", { className: "right" }, list, ...boxes),
+    update(changed) {
+      state.tab = clamp(state.tab, 0, panels.length - 1);
+      tabs.forEach((t, i) => { t.setAttribute("aria-selected", i === state.tab); t.tabIndex = i === state.tab ? 0 : -1; boxes[i].hidden = i !== state.tab; });
+      panels.forEach((panel, i) => { if (i !== state.tab && (changed.size > 1 || !changed.has("tab"))) stale.add(i); });
+      panels[state.tab].update(stale.delete(state.tab) ? new Set([...everything, ...changed]) : changed);
+    },
+  };
+}
+
+/** The explorer in `el`; returns what ends it. */
+function render({ model, el }) {
+  el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's own keys stay outside
+  const place = h("div", { className: "vaenb-explorer-view" }), root = place.attachShadow({ mode: "open" });
+  const status = h("div", { className: "status", role: "status" }), frame = h("div", { className: "vx", role: "region", "aria-label": `Explorer of a code of ${model.get("facts").latent_dim} numbers` }, status);
+  root.append(h("style", {}, CSS), frame);
+  el.append(place);
+  const app = makeApp(model, (sentence) => { status.textContent = sentence; }), { facts } = app;
+  const picture = picturePart(app), sliders = slidersPart(app), take = takePart(app, picture.canvas);
+  const panels = [mapPart, ...(facts.atlas ? [] : [encodePart]), betweenPart, traversePart, ...(facts.atlas ? [] : [samplePart])].map((part) => part(app)), tabs = tabsPart(app, panels);
+  app.use([picture, sliders, tabs, take]);
+  frame.append(h("div", { className: "main" }, h("div", { className: "left" }, picture.el, sliders.el), tabs.el),
+    h("div", { className: "foot" }, take.el, ...facts.notes.map((note) => h("p", { className: "quiet" }, note))));
+  const theme = () => {
+    frame.classList.toggle("dark", isDark());
+    frame.classList.toggle("lab", Boolean(document.body.dataset.jpThemeLight));
+    root.querySelectorAll("canvas").forEach((c) => { if (c.frame) app.draw(c, c.frame); });
+    app.changed(new Set(["theme", "plane"]));
+  };
+  const media = matchMedia("(prefers-color-scheme: dark)"), watcher = new MutationObserver(theme), heard = () => app.recall(model.get("state"));
+  media.addEventListener("change", theme);
+  watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  model.on("change:state", heard);
+  theme();
+  app.changed(new Set(["z", "a", "b", "plane", "sampling", "dims", "tab"]));
+  return () => { app.host.close(); watcher.disconnect(); media.removeEventListener("change", theme); model.off("change:state", heard); };
+}
+
+/** Starts the explorer of a page without a kernel; the page's address may hold a state. */
+function start(el, facts) {
+  const match = location.hash.match(new RegExp(`${facts.id}=([^&]*)`));
+  let state = {};
+  try { state = match ? JSON.parse(decodeURIComponent(match[1])) : {}; } catch { /* a mangled link opens the explorer as it is */ }
+  el.replaceChildren();
+  render({ model: hostless(facts, state), el });
+}
+
+export default { render };
