@@ -17,7 +17,11 @@ _CHAPTER = {
     **dict.fromkeys(("recipe", "RECIPES", "load_model"), "recipes"),
     **dict.fromkeys(("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial", "Categorical", "Poisson"), "likelihood"),
     **dict.fromkeys(("dense", "conv", "resnet"), "network"),
+    "fit_resumable": "training",
+    "Monitor": "monitor",
+    "diagnose": "diagnosis",
     "Dataset": "data",
+    "LatentExplorer": "explorer",
 }
 _SAVEABLE = ("likelihood", "autoencoder", "vae", "objective", "aggregate", "prior", "posterior")  # what a saved model may consist of
 __all__ = ["__version__", *_CHAPTER]

@@ -7,7 +7,7 @@ __all__ = ['app', 'Backend', 'Folder', 'Data', 'Seed', 'default', 'Picture', 'De
            'train', 'open_run', 'evaluate', 'write_images', 'sample', 'read_examples', 'reconstruct', 'describe_run',
            'info', 'demo']
 
-# %% ../nbs/using/78_cli.ipynb #d524693f
+# %% ../nbs/using/78_cli.ipynb #035970a0
 import inspect
 import shlex
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .folder import Settings, check_run, check_target, read_json, read_settings, write_file, write_json
+from .folder import Settings, check_run, check_target, read_json, read_settings, unfinished, write_file, write_json
 from .terminal import Mistake, OneSentence, assignments, check_file, mistakes, progress, start
 
 # %% ../nbs/using/78_cli.ipynb #c90b451d
@@ -68,7 +68,7 @@ def models(
     widths = [max(map(len, column)) + 2 for column in zip(*rows)][:3]
     for row in rows: typer.echo("".join(f"{cell:<{width}}" for cell, width in zip(row, widths)) + row[3])
 
-# %% ../nbs/using/78_cli.ipynb #a4678890
+# %% ../nbs/using/78_cli.ipynb #7e4025d3
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 Data = Annotated[Optional[str], typer.Option(metavar="NAME|FILE|FOLDER", help="Another data set than the run's own.", show_default=False)]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
@@ -77,34 +77,43 @@ def _widths(text): # "512,256"
     try: return None if text is None else tuple(int(n) for n in text.split(","))
     except ValueError: raise Mistake(f"--hidden is {text!r}, but it must be whole numbers with commas between them, such as 512,256") from None
 
-def _train(out, overwrite, options, backend):
-    with mistakes(): check_target(out, overwrite)
+def _unfinished(folder, backend): # settings of a training that was cut off, and the backend that it needs
+    with mistakes():
+        home, settings = unfinished(folder)
+        return settings, backend or read_json(home / "config.json").get("backend")
+
+def _train(out, overwrite, settings, backend, resume=False):
+    if not resume:
+        with mistakes(): check_target(out, overwrite)
     start(backend)
     from vaenb import evaluation, run
-    settings = Settings(**options)
+    from vaenb.training import StateError
     with mistakes(): data, model = run.prepare(settings)
     typer.echo(data)
     parts = [value for name, value in run.describe(settings, data, model)["model"].items() if name not in ("recipe", "weights") and value != "none"]
     typer.echo(f"{settings.model}: {', '.join(parts)}, code of {model.latent_dim}: {model.count_params():,} weights, on {run.environment()['backend']}")
-    with progress("training") as tell, mistakes(OSError, FloatingPointError): made = run.train(out, settings, overwrite, (data, model), tell)
+    with progress("training") as tell, mistakes(OSError, FloatingPointError, StateError): made = run.train(out, None if resume else settings, overwrite, (data, model), tell)
     training = made.config["training"]
+    if "not finite" in training["ended"]: raise Mistake(f"{training['ended']}; that model is in {out}, and `vaenb evaluate {out}` measures it")
     typer.echo(f"Trained {training['epochs']} epochs in {training['seconds']:.0f} s ({training['ended']}).")
     try:
         if training["ended"] == "interrupted": raise KeyboardInterrupt
         typer.echo(f"Measuring on {len(data.test):,} test examples{f', {settings.n_samples:,} samples each' if hasattr(model, 'prior') else ''} ...", err=True)
         typer.echo(evaluation.show(made.complete()))
     except KeyboardInterrupt:
-        typer.echo(f"vaenb: stopped by Ctrl-C; the model as it was then is in {out}, and `vaenb evaluate {out}` measures it", err=True)
+        typer.echo(f"vaenb: stopped by Ctrl-C; the model as it was then is in {out}: `vaenb evaluate {out}` measures it{made.settings.epochs > training['epochs'] and f', and `vaenb train --resume {out}` goes on' or ''}", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"The run is in {out}.")
 
-# %% ../nbs/using/78_cli.ipynb #746f4a34
+# %% ../nbs/using/78_cli.ipynb #1d2eb55e
 default = Settings()
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Option(metavar="NAME|FILE|FOLDER", help="digits, mnist, shapes, a .npy or .npz file, or a folder of images.", show_default=False)],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to write; it must not exist yet.", show_default=False)],
+    ctx: typer.Context,
+    data: Annotated[Optional[str], typer.Option(metavar="NAME|FILE|FOLDER", help="digits, mnist, shapes, a .npy or .npz file, or a folder of images.", show_default=False)] = None,
+    out: Annotated[Optional[Path], typer.Option(metavar="RUN", help="Folder to write; it must not exist yet.", show_default=False)] = None,
+    resume: Annotated[Optional[Path], typer.Option(metavar="RUN", help="Instead of all the others: go on with a training that was cut off.", show_default=False)] = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="A name that `vaenb models` lists.")] = default.model,
     options: Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="A number of that model's parts, such as k=20; may be repeated.", show_default=False)] = None,
     network: Annotated[str, typer.Option(help="dense, conv, resnet, or auto: by the size of the data.")] = default.network,
@@ -126,8 +135,14 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in RUN.")] = False,
 ):
     "Train a model and write a run: model, configuration, history, metrics, pictures."
-    settings = {name: value for name, value in locals().items() if name not in ("out", "overwrite", "backend")}
-    _train(out, overwrite, {**settings, "hidden": _widths(hidden), "options": assignments(options)}, backend)
+    settings = {name: value for name, value in locals().items() if name in vars(default)}
+    given = [name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+    if resume:
+        if strange := [f"--{name.replace('_', '-')}" for name in given if name not in ("resume", "backend")]: raise Mistake(f"--resume takes everything from {resume}: leave out {', '.join(strange)}")
+        return _train(resume, False, *_unfinished(resume, backend), resume=True)
+    for name in ("data", "out"):
+        if name not in given: raise Mistake(f"--{name} is missing: see `vaenb train --help`")
+    _train(out, overwrite, Settings(**{**settings, "hidden": _widths(hidden), "options": assignments(options)}), backend)
 
 # %% ../nbs/using/78_cli.ipynb #adbeb4e0
 def open_run(

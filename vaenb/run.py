@@ -7,7 +7,7 @@ __all__ = ['LIKELIHOODS', 'SAMPLERS', 'likelihood_by_name', 'network_by_name', '
            'on_interrupt', 'fit', 'environment', 'describe', 'save_figure', 'write_pictures', 'train', 'Run',
            'fit_sampler']
 
-# %% ../nbs/using/75_run.ipynb #ebf4c896
+# %% ../nbs/using/75_run.ipynb #40877f3f
 import contextlib
 import functools
 import importlib
@@ -26,9 +26,10 @@ import vaenb
 from . import likelihood as likelihoods
 from .data import NAMES, load
 from .evaluation import order_units, report
-from .folder import Settings, check_run, draft_run, read_json, read_settings, write_json
+from .folder import CHECKPOINT, Settings, check_run, draft_run, read_json, read_settings, unfinished, write_json
 from .network import Network, network_for
 from .recipes import find_recipe, load_model, recipe, with_overrides
+from .training import fit_resumable
 from .vae import VAE
 
 # %% ../nbs/using/75_run.ipynb #10ac0a7b
@@ -120,41 +121,42 @@ def prepare(
         if isinstance(getattr(data, name).x, np.ndarray): model.check_data(getattr(data, name).x, f"the {name} split")
     return data, model
 
-# %% ../nbs/using/75_run.ipynb #fc283829
+# %% ../nbs/using/75_run.ipynb #013f0bc6
 class Watch(keras.callbacks.Callback):
-    "Ends training at a limit of time, at `interrupt()` or at a loss (of training or validation) that is not finite; `reason` says which, None if none did."
+    "Ends training at a limit of time or at `interrupt()`; `reason` says which, None if neither did."
     def __init__(
         self,
         minutes=None, # float: limit of time
         tell=None, # function (share of the work done, text): called a few times a second
     ):
         super().__init__()
-        self.limit, self.tell, self.reason, self.good, self.told = (minutes or math.inf) * 60, tell, None, None, 0.0
+        self.limit, self.tell, self.seconds = (minutes or math.inf) * 60, tell, 0.0
+        self.here = {"reason": None} # what belongs to this process; a dict, which no checkpoint takes along
 
-    def interrupt(self): self.reason = "interrupted"
+    @property
+    def reason(self): return self.here["reason"]
+
+    def interrupt(self, reason="interrupted"): self.here["reason"] = reason
 
     def share(self, steps): # steps: epochs done, with the part of the current one
         "How much is done, between 0 and 1, in epochs or in time, whichever is further."
-        return min(1.0, max(steps / self.params["epochs"], (time.monotonic() - self.start) / self.limit))
+        return min(1.0, max(steps / self.params["epochs"], self.seconds / self.limit))
 
-    def on_train_begin(self, logs=None): self.start, self.epoch = time.monotonic(), 0
+    def on_train_begin(self, logs=None):
+        self.seconds, self.epoch = 0.0, 0
+        self.here.update(clock=time.monotonic(), told=0.0)
 
     def on_epoch_begin(self, epoch, logs=None): self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
-        if now - self.start > self.limit and self.reason is None: self.reason = "out of time"
+        self.seconds += now - self.here["clock"]
+        self.here["clock"] = now
+        if self.seconds > self.limit and self.reason is None: self.interrupt("out of time")
         if self.reason: self.model.stop_training = True
-        if self.tell and now - self.told > 0.2:
-            self.told = now
+        if self.tell and now - self.here["told"] > 0.2:
+            self.here["told"] = now
             self.tell(self.share(self.epoch + (batch + 1) / (self.params["steps"] or 1)), f"epoch {self.epoch + 1}, loss {float(logs['loss']):.2f}")
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs and all(math.isfinite(value) for value in logs.values()): self.good = self.model.get_weights()
-        else:
-            if self.good is None: raise FloatingPointError("the loss is not finite in the first epoch: try a smaller learning rate, or scale the data")
-            self.model.set_weights(self.good)
-            self.reason, self.model.stop_training = f"not finite in epoch {epoch + 1}", True
 
 # %% ../nbs/using/75_run.ipynb #96393e31
 @contextlib.contextmanager
@@ -173,24 +175,27 @@ def on_interrupt(
     try: yield
     finally: signal.signal(signal.SIGINT, before)
 
-# %% ../nbs/using/75_run.ipynb #1251398e
+# %% ../nbs/using/75_run.ipynb #30b35711
 def fit(
     model, # a `VAE` or an `Autoencoder`
     data, # a `Dataset`
     settings, # a `Settings`
     tell=None, # function (share, text), see `Watch`
     callbacks=(), # further Keras callbacks
+    path=None, # of the checkpoint to write, and to go on from where it exists
 ):
     "Trains; a dict of lists with one number per epoch, and why training ended early (None: it did not)."
     watch = Watch(settings.max_minutes, tell)
     cosine = lambda epoch: settings.learning_rate * 0.5 * (1 + math.cos(math.pi * watch.share(epoch)))
     rate = cosine if settings.schedule == "cosine" else lambda epoch: settings.learning_rate
     model.compile(keras.optimizers.Adam(settings.learning_rate))
-    x = data.train.x if isinstance(data.train.x, np.ndarray) else data.train.batches(settings.batch_size, seed=settings.seed)
     with on_interrupt(watch.interrupt):
-        history = model.fit(x, validation_data=(np.asarray(data.val.x),), epochs=settings.epochs, verbose=0,
-                            batch_size=settings.batch_size if isinstance(x, np.ndarray) else None,
-                            callbacks=[watch, keras.callbacks.LearningRateScheduler(rate), *callbacks]).history
+        try: history = fit_resumable(model, data.train.x, path=path, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed, validation_data=(np.asarray(data.val.x),), verbose=0,
+                                     callbacks=[watch, keras.callbacks.LearningRateScheduler(rate), *callbacks]).history
+        except FloatingPointError as error: # the model has its last good weights again
+            history = model.history.history
+            if not history: raise
+            watch.interrupt(str(error))
     return {name: [float(v) for v in values] for name, values in history.items()}, watch.reason
 
 # %% ../nbs/using/75_run.ipynb #28370f80
@@ -259,23 +264,30 @@ def write_pictures(
             written.append(name)
     return written
 
-# %% ../nbs/using/75_run.ipynb #aff3a182
+# %% ../nbs/using/75_run.ipynb #11e90376
 def train(
     folder, # of the run
-    settings, # a `Settings`
+    settings=None, # a `Settings`; None: go on with the training into this folder that was cut off
     overwrite=False, # bool: may a run that is there be replaced?
     prepared=None, # what `prepare` returned for these settings
     tell=None, # function (share, text), see `Watch`
 ):
     "Trains and writes the folder, all but metrics and pictures; a `Run`."
-    with draft_run(folder, overwrite) as draft:
+    resume = settings is None
+    settings = unfinished(folder)[1] if resume else settings
+    with draft_run(folder, overwrite, resume) as draft:
         data, model = prepared or prepare(settings)
+        write_json(draft / "config.json", describe(settings, data, model))
         start = time.monotonic()
-        history, reason = fit(model, data, settings, tell)
+        try: history, reason = fit(model, data, settings, tell, path=draft / CHECKPOINT)
+        except FloatingPointError: # before there was anything to keep
+            (draft / CHECKPOINT).unlink()
+            raise
         seconds = round(time.monotonic() - start, 1)
         model.save(draft / "model.keras")
         write_json(draft / "history.json", history)
         write_json(draft / "config.json", describe(settings, data, model, epochs=len(history["loss"]), seconds=seconds, ended=reason or "all epochs done"))
+    if reason != "interrupted": (Path(folder).expanduser() / CHECKPOINT).unlink()
     return Run(folder)
 
 # %% ../nbs/using/75_run.ipynb #a6c1afbe
