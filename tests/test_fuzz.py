@@ -369,8 +369,7 @@ def test_damaged_runs(tmp_path_factory, run, change, name, deep, seed, lost):
     content = (run / name).read_bytes()
     (folder / name).write_bytes(spoiled_json(np.random.default_rng(seed))(content) if deep else change(content))
     if lost: (folder / lost).unlink(missing_ok=True)
-    with contextlib.suppress(KeyError, AttributeError, TypeError) if name in ("config.json", "metrics.json") else contextlib.nullcontext():  # whole JSON with other content: test_a_run_without_a_number
-        one_line(["info", str(folder)], unsaid=())
+    one_line(["info", str(folder)], unsaid=())
 
 
 # Command lines
@@ -414,13 +413,11 @@ def test_command_lines(tmp_path_factory, run, monkeypatch, command, where, optio
 
 # Not mended yet: the first who mends one of them is told so by pytest
 
-@pytest.mark.xfail(strict=True, reason="vaenb.folder.Settings takes options that are no dictionary and fails with an AttributeError")
 def test_settings_whose_options_are_no_dictionary():
     from vaenb.folder import read_settings
     assert tried(read_settings, {"settings": {"options": None}}) is None
 
 
-@pytest.mark.xfail(strict=True, reason="vaenb.file.read_arrays repeats a whole damaged header, a thousand characters of it")
 def test_a_message_about_a_damaged_zip_file_is_short(tmp_path):
     whole = bytearray(packed_arrays(x=np.random.default_rng(0).random((30, 40))))
     whole[27] = 4  # the length of the member's name is 1029 now
@@ -428,7 +425,6 @@ def test_a_message_about_a_damaged_zip_file_is_short(tmp_path):
     assert tried(data.load, tmp_path / "damaged.npz") is None
 
 
-@pytest.mark.xfail(strict=True, reason="vaenb.cli.describe_run trusts what config.json and metrics.json hold and fails with a KeyError, AttributeError or TypeError")
 def test_a_run_without_a_number(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "metrics.json").write_text('{"elbo": 1.0}')

@@ -228,7 +228,7 @@ def read_folder(
     channels = max(image.shape[2] for image in images)
     return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images]), names or None
 
-# %% ../nbs/foundations/08_file.ipynb #772cf993
+# %% ../nbs/foundations/08_file.ipynb #6d2cef61
 def read_arrays(
     path,  # .npy: one array; .npz: x and labels (or y), or x_train, y_train, x_test, y_test, x_val, y_val
 ):
@@ -240,7 +240,7 @@ def read_arrays(
         found = np.load(path, allow_pickle=False)
         arrays = {"x": found} if isinstance(found, np.ndarray) else dict(found)
     except Exception as error:  # zip, zlib and NumPy each raise their own
-        raise ValueError(f"{path} is not a readable .npy or .npz file of plain arrays ({error})") from error
+        raise ValueError(f"{path} is not a readable .npy or .npz file of plain arrays ({str(error)[:100]})") from error
     rows = {}
     parts = [part for part in ("train", "val", "test") if f"x_{part}" in arrays]
     if "train" in parts:

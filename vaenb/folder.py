@@ -71,7 +71,7 @@ def write_json(
         return None if isinstance(v, float) and not math.isfinite(v) else v
     write_file(path, (json.dumps(plain(content), indent=1) + "\n").encode())
 
-# %% ../nbs/using/73_folder.ipynb #ae1b22c0
+# %% ../nbs/using/73_folder.ipynb #9cc98bb1
 PICTURES = ("reconstructions.png", "samples.png", "codes.png", "grid.png", "traversals.png", "training.png")
 FILES = ("model.keras", "config.json", "history.json", "metrics.json", *PICTURES)
 CHECKPOINT = "checkpoint.npz" # of a training that is not at its end
@@ -103,7 +103,7 @@ def read_settings(
 ):
     "Its `Settings`; ValueError where another version wrote them."
     try: return Settings(**config["settings"])
-    except (KeyError, TypeError): raise ValueError(f"{folder} was written by another version of vaenb: its config.json holds settings that this one does not know") from None
+    except (KeyError, TypeError, AttributeError): raise ValueError(f"{folder} was written by another version of vaenb: its config.json holds settings that this one does not know") from None
 
 # %% ../nbs/using/73_folder.ipynb #4d7709e3
 def check_target(
