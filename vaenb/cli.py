@@ -257,7 +257,7 @@ def reconstruct(
     with mistakes(): x = read_examples(opened, file) if file else opened.data(data).test.x[:n]
     write_images(out, opened.model.reconstruct(x), lambda: plot.reconstructions(opened.model, x, len(x)))
 
-# %% ../nbs/using/78_cli.ipynb #a8a170e9
+# %% ../nbs/using/78_cli.ipynb #1f0376d2
 def _scores(metrics):
     found = {
         "log p(x)": f"{metrics['log_likelihood']:.2f} nats per example, {metrics['bits_per_dim']:.4f} bits per dimension ({metrics['n_samples']:,} samples)",
@@ -285,6 +285,7 @@ def describe_run(
         "once more": f"vaenb train --out RUN {' '.join(words)}"}
     return "\n".join(f"{k:<14}{v}" for k, v in lines.items())
 
+# %% ../nbs/using/78_cli.ipynb #3bc2f271
 @app.command()
 def info(
     run: Annotated[Optional[Path], typer.Argument(metavar="[RUN]", help="Folder of a run.", show_default=False)] = None,
