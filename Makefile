@@ -36,7 +36,6 @@ readme: .venv/.ready-dev
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "vaenb needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=24' # the one of Debian 12 searches without end for what jupyterlab needs
 
 .venv/.ready: settings.ini setup.py constraints.txt | .venv/bin/python
 	@echo "Installing vaenb into .venv (a minute or two the first time)"
