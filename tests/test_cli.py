@@ -19,10 +19,20 @@ from typer.testing import CliRunner
 import vaenb.folder
 from vaenb.cli import app
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+import sitecheck  # noqa: E402
+
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 OTHER = {"tensorflow": "jax", "jax": "tensorflow", "torch": "jax"}[BACKEND]
 TRAIN = "train --data digits --latent-dim 2 --hidden 32 --epochs 2 --batch-size 256 --n-samples 5 --seed 7 --out"
 VAENB = [sys.executable, "-c", "from vaenb.cli import app; app(prog_name='vaenb')"]
+
+
+def chromium():
+    found = sitecheck.find_chromium()
+    if found is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("there is no Chromium on this machine")
+    return found
 
 
 def words(command, **names):
@@ -69,7 +79,7 @@ def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
     help = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert help.returncode == 0 and help.stdout.endswith("set()\n"), help.stdout + help.stderr
     commands = re.findall(r"^│ (\w+) ", help.stdout, re.M) or re.findall(r"^  (\w+) ", help.stdout, re.M)
-    assert commands == ["demo", "models", "train", "evaluate", "sample", "reconstruct", "info"]
+    assert commands == ["demo", "models", "train", "evaluate", "sample", "reconstruct", "info", "explore", "diagnose"]
     assert done("").startswith(call("--help").stdout[:20]) and done("--version") == f"vaenb {vaenb.__version__}\n"
 
 
@@ -83,13 +93,21 @@ def test_demo_in_a_fresh_process_prints_metrics_and_writes_a_page(tmp_path):
     assert page.count("<img") == page.count('alt="') == 3 and 'alt=""' not in page and page.count("<table") == 1
     assert not re.search(r"""https?://|(src|href)=["'](?!data:)|url\(|@import""", page) and len(page) < 2e6
     assert 'name="viewport"' in page and "prefers-color-scheme: dark" in page
+    assert sitecheck.check_browser(tmp_path / "new", chromium()) == [], "no error, no request, not too wide, and the sliders work"
+
+
+def test_explore_writes_a_page_whose_slider_works(run, tmp_path):
+    done("explore {run} --no-open --out {page}", run=run, page=tmp_path / "page.html")
+    assert sitecheck.check_browser(tmp_path, chromium()) == []
+
+
+def test_diagnose_says_what_two_epochs_leave_undone(run):
+    said = done("diagnose {run}", run=run)
+    assert "error" in said and "->" in said, said
 
 
 def test_page_fits_a_telephone_and_asks_for_nothing(tmp_path):
     browser = pytest.importorskip("playwright.sync_api")
-    chromium = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome") if Path(path).exists()), None)
-    if chromium is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("there is no Chromium on this machine")
     from vaenb.demo import metrics_html, page_html
 
     report = dict(log_likelihood=-1234.5, elbo=-1234.5, reconstruction=-1234.5, kl=1234.5, n_samples=1000, dimensions=64, active_units=10, latent_dim=10)
@@ -97,7 +115,7 @@ def test_page_fits_a_telephone_and_asks_for_nothing(tmp_path):
     page = tmp_path / "page.html"
     page.write_text(page_html("Title", f'<h1>Handwritten</h1><div class="row">{picture * 2}</div>{metrics_html({"2 numbers": report, "8 numbers": report})}'))
     with browser.sync_playwright() as play:
-        window = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        window = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         for scheme in ("light", "dark"):
             tab, asked = window.new_page(viewport={"width": 360, "height": 800}, color_scheme=scheme), []
             tab.on("request", lambda request: asked.append(request.url))
