@@ -289,11 +289,12 @@ def call(line): return CliRunner().invoke(app, line.split(), prog_name="vaenb")
 
 
 def test_a_killed_run_goes_on_at_the_command_line(tmp_path):
-    line = TRAIN.format(epochs=25)
+    line = TRAIN.format(epochs=60)
     program = subprocess.Popen(command(f"{line} --out {tmp_path / 'a'}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     draft, deadline = tmp_path / ".draft-a", time.monotonic() + 120
     ready = lambda: (draft / "checkpoint.npz").exists() and read_checkpoint(draft / "checkpoint.npz")[1]["epoch"] >= 1
     while not ready() and program.poll() is None and time.monotonic() < deadline: time.sleep(0.02)
+    program.send_signal(signal.SIGSTOP)  # else it may finish while the next line runs
     busy = call(f"{line} --out {tmp_path / 'a'}")
     program.send_signal(signal.SIGKILL)
     assert program.wait() == -signal.SIGKILL and busy.exit_code == 2 and f"process {program.pid}" in busy.stderr and busy.stderr.count("\n") == 1
@@ -307,7 +308,7 @@ def test_a_killed_run_goes_on_at_the_command_line(tmp_path):
     assert refused.exit_code == 2 and "not a whole checkpoint" in refused.stderr and refused.stderr.count("\n") == 1, refused.output
     (draft / "checkpoint.npz").write_bytes(whole)
     again = call(f"train --resume {tmp_path / 'a'}")
-    assert again.exit_code == 0 and "Trained 25 epochs" in again.output and [p.name for p in tmp_path.iterdir()] == ["a"], again.output
+    assert again.exit_code == 0 and "Trained 60 epochs" in again.output and [p.name for p in tmp_path.iterdir()] == ["a"], again.output
     alone = call(f"{line} --out {tmp_path / 'b'}")
     assert alone.exit_code == 0 and all((tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text() for name in ("history.json", "metrics.json"))
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(p.name for p in (tmp_path / "b").iterdir())
