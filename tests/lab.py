@@ -38,6 +38,7 @@ NOISE = (
 )
 PANEL = "window.jupyterapp?.shell.currentWidget"
 KERNEL = f"{PANEL}?.sessionContext?.session?.kernel"
+PIXELS = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let s = 7; for (const v of d) s = (s * 31 + v) | 0; return s; }"
 
 
 def chromium():
@@ -55,6 +56,32 @@ def write_notebook(sources, path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
     return path
+
+
+class Canvases:
+    "A view with canvases, in JupyterLab or on any page: `page` is Playwright's, `picture` the canvas that matters most."
+    def pixels(self, canvas): return canvas.evaluate(PIXELS)
+
+    def await_change(self, canvas, before):
+        "Waits until the canvas looks different from what `pixels` gave before."
+        self.page.wait_for_function(f"([c, before]) => ({PIXELS})(c) !== before", arg=[canvas.element_handle(), before], timeout=10_000)
+
+    def changes(self, act, canvas=None, name=""):
+        "Does something, and waits until the canvas looks different."
+        canvas = canvas or self.picture
+        before = self.pixels(canvas)
+        act()
+        try: self.await_change(canvas, before)
+        except Exception: pytest.fail(f"{name or act} does not change the picture")
+
+    def drag(self, control, *places):
+        "Mouse down at the first place of a control, along the others, and up; places are shares of its box."
+        control.scroll_into_view_if_needed()
+        box = control.bounding_box()
+        for i, (x, y) in enumerate(places):
+            self.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=1 if i == 0 else 8)
+            if i == 0: self.page.mouse.down()
+        self.page.mouse.up()
 
 
 @contextmanager

@@ -1,31 +1,27 @@
 """The explorer without a kernel, in a real browser with the network cut: each control moves the picture, a drawing is encoded, nothing is asked of any host."""
 import json
-import os
 import sys
 from pathlib import Path
 
 import keras
+import lab
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-from sitecheck import find_chromium, served  # noqa: E402
+from sitecheck import served  # noqa: E402
 
 from vaenb import ELBO, VAE, Autoencoder, Dataset, DiscretizedLogistic, MixtureOfNormals, Normal, conv, data, dense, plot  # noqa: E402
 from vaenb.data import Split  # noqa: E402
 from vaenb.explorer import explore_page  # noqa: E402
 
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
-PIXELS = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let s = 7; for (const v of d) s = (s * 31 + v) | 0; return s; }"
-
 
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
-    chromium = find_chromium()
-    if chromium is None: (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("no Chromium was found")
+    chromium = lab.chromium()
     with playwright.sync_playwright() as play:
-        window = play.chromium.launch(executable_path=chromium, args=FLAGS)
+        window = play.chromium.launch(executable_path=chromium, args=lab.FLAGS)
         yield window
         window.close()
 
@@ -46,7 +42,7 @@ def page(trained, tmp_path_factory):
     return file
 
 
-class View:
+class View(lab.Canvases):
     "An explorer in a page, and all that goes wrong there."
     def __init__(self, browser, address, width=1000, scheme="light"):
         self.page, self.trouble = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme), []
@@ -60,19 +56,9 @@ class View:
         self.picture = self.el.get_by_role("img", name="The picture that the code stands for")
         self.drawn(self.picture)
 
-    def pixels(self, canvas): return canvas.evaluate(PIXELS)
-
     def drawn(self, canvas): self.page.wait_for_function("c => c.frame", arg=canvas.element_handle(), timeout=8000)
 
     def frame(self, canvas): return np.array(canvas.evaluate("c => [...c.frame]"), "float32")
-
-    def changes(self, act, canvas=None, name=""):
-        "Does something, and waits until the canvas looks different."
-        canvas = canvas or self.picture
-        before, target = self.pixels(canvas), canvas.element_handle()
-        act()
-        try: self.page.wait_for_function(f"([c, before]) => ({PIXELS})(c) !== before", arg=[target, before], timeout=5000)
-        except Exception: pytest.fail(f"{name} does not change the picture")
 
     def shows(self, canvas, wanted, tolerance=2):
         "Waits until the canvas holds these bytes, to within `tolerance` grey levels."
@@ -88,15 +74,6 @@ class View:
     def choose(self, name, option): self.el.get_by_role("combobox", name=name, exact=True).select_option(option)
 
     def tab(self, name): self.el.get_by_role("tab", name=name).click()
-
-    def drag(self, control, *places):
-        "Mouse down at the first place of a control, along the others, and up; places are shares of its box."
-        control.scroll_into_view_if_needed()
-        box = control.bounding_box()
-        for i, (x, y) in enumerate(places):
-            self.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=1 if i == 0 else 8)
-            if i == 0: self.page.mouse.down()
-        self.page.mouse.up()
 
 
 def as_bytes(x): return np.clip(np.asarray(x, "float64"), 0, 1) * 255

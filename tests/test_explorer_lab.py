@@ -2,7 +2,6 @@
 from pathlib import Path
 
 import lab
-import pytest
 
 CHAPTER = Path(__file__).resolve().parent.parent / "nbs" / "seeing" / "62_explorer.ipynb"
 CELLS = ["""
@@ -15,40 +14,19 @@ model.fit(digits.train.x, epochs=4, batch_size=64, verbose=0)
 explorer = LatentExplorer(model, digits)
 explorer
 """]
-PIXELS = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let s = 7; for (const v of d) s = (s * 31 + v) | 0; return s; }"
 
 
-class View:
+class View(lab.Canvases):
     "An explorer in a notebook: what is seen, and how to wait for it to change."
     def __init__(self, page, cell):
         self.page, self.el = page.page, cell.locator(".vx").first
         self.picture = self.el.get_by_role("img", name="The picture that the code stands for")
         self.settle(self.picture)
 
-    def pixels(self, canvas): return canvas.evaluate(PIXELS)
-
     def settle(self, canvas):
         "The pixels, once something has been drawn."
         self.page.wait_for_function("c => c.frame", arg=canvas.element_handle(), timeout=15_000)
         return self.pixels(canvas)
-
-    def changes(self, act, canvas=None, name=""):
-        "Does something, and waits until the canvas looks different."
-        canvas = canvas or self.picture
-        before, target = self.pixels(canvas), canvas.element_handle()
-        act()
-        try: self.page.wait_for_function(f"([c, before]) => ({PIXELS})(c) !== before", arg=[target, before], timeout=10_000)
-        except Exception: pytest.fail(f"{name or act} does not change the picture")
-
-    def drag(self, control, start, end):
-        "Mouse down at one place of a control, over to another, and up; places are shares of its box."
-        control.scroll_into_view_if_needed()
-        box = control.bounding_box()
-        at = lambda share: (box["x"] + share[0] * box["width"], box["y"] + share[1] * box["height"])  # noqa: E731
-        self.page.mouse.move(*at(start))
-        self.page.mouse.down()
-        self.page.mouse.move(*at(end), steps=8)
-        self.page.mouse.up()
 
 
 def test_in_the_chapter_every_hand_moves_the_picture(tmp_path):
@@ -121,7 +99,7 @@ def test_a_kernel_that_is_slow_is_waited_for_and_one_that_is_gone_is_said_to_be_
         status, before = view.el.get_by_role("status"), view.pixels(view.picture)
         view.el.get_by_role("slider").first.press("End")
         status.get_by_text("has not answered").wait_for(timeout=6000)
-        page.page.wait_for_function(f"([c, before]) => ({PIXELS})(c) !== before", arg=[view.picture.element_handle(), before], timeout=10_000)
+        view.await_change(view.picture, before)
         page.page.wait_for_function("s => s.textContent === ''", arg=status.element_handle(), timeout=5000)
 
         for end in (page.restart_kernel, page.kill_kernel, page.shut_down_kernel):

@@ -94,3 +94,29 @@ def test_an_interrupted_training_leaves_a_picture_and_a_working_kernel(tmp_path)
         page.cell(1).locator("img").wait_for()
         page.append("print(notes.batches > 0)")
         assert page.text(2) == "True\n" and page.console == []
+
+
+@pytest.mark.parametrize("end", ["restart_kernel", "kill_kernel", "shut_down_kernel"])
+def test_a_panel_whose_kernel_is_gone_says_so_and_takes_no_more_wishes(tmp_path, end):
+    with lab.opened(CELLS[:2], tmp_path) as page:
+        page.run_all(wait=False)
+        panel = page.cell(1).locator(".vaenb-monitor")
+        panel.get_by_role("img", name=re.compile("^Map of the codes")).wait_for(timeout=60_000)
+        await_epoch(page, 3)
+        assert all(button.is_enabled() for button in panel.get_by_role("button").all())
+
+        getattr(page, end)()
+        panel.get_by_role("status").get_by_text("run the cell again").wait_for(timeout=6000)
+        controls = [*panel.get_by_role("button").all(), panel.get_by_role("slider")]
+        assert len(controls) == 3 and all(control.is_disabled() for control in controls)
+        at = epoch(panel)
+        page.page.set_viewport_size({"width": 700, "height": 900})  # the panel is drawn anew
+        page.page.wait_for_function("p => p.clientWidth < 600", arg=panel.element_handle())
+        assert all(control.is_disabled() for control in controls) and epoch(panel) == at and "ended" in panel.inner_text()
+        assert panel.locator(".note").inner_text().endswith("run the cell again."), "drawing anew keeps the sentence"
+        assert page.console == []
+        if end == "shut_down_kernel": return
+
+        page.run_all(wait=False)  # a new kernel trains again, in a new panel
+        page.wait("[...document.querySelectorAll('.vaenb-monitor button')].some(b => !b.disabled)")
+        assert page.cell(1).locator(".vaenb-monitor").count() == 1

@@ -28,6 +28,7 @@ const STYLE = `
 .vaenb-monitor .training { color: var(--first); } .vaenb-monitor .validation { color: var(--second); }`;
 const CLASSES = "#5b4bc4 #52aede #2a9c4e #c9b440 #cc6677 #a03a70 #44aa99 #999933 #b05fb0 #888888".split(" ");
 const HEIGHT = 140, PATIENCE_MS = 4000;
+const GONE = "The kernel was restarted or shut down, and this training has ended with it: run the cell again.";
 
 const make = (tag, parent, properties = {}) => parent.appendChild(Object.assign(document.createElement(tag), properties));
 const number = (value, digits = 3) => Number(value.toPrecision(digits)).toString().replace("-", "\u2212");
@@ -112,6 +113,18 @@ function drawImages(canvas, { shape: [rows, n, h, w, c], pixels }, width) {
   context.putImageData(image, 0, 0);
 }
 
+// Calls `tell` once when the kernel that trains is gone; returns what ends the watch.
+function watchKernel(model, tell) {
+  const end = () => { clearInterval(clock); model.off("comm_live_update", gone); };
+  const gone = () => { end(); tell(); };
+  const clock = setInterval(() => {
+    const kernel = model.widget_manager?.kernel;
+    if (kernel === null || ["dead", "terminating", "restarting", "autorestarting"].includes(kernel?.status)) gone();
+  }, 1000);
+  model.on("comm_live_update", gone); // the notebook says so when its kernel is another one
+  return end;
+}
+
 // Buttons and slider. What has been asked for is shown as pending until Python says that it has acted.
 function addControls(model, bar, note) {
   let asked = 0, timer = null;
@@ -132,12 +145,13 @@ function addControls(model, bar, note) {
   stop.onclick = () => { stop.disabled = true; ask("stop"); };
   slider.oninput = () => show(beta());
   slider.onchange = () => ask("beta", beta());
-  return (progress) => {
-    if (progress.seen >= asked) clearTimeout(timer);
+  return (progress, lost) => {
+    if (lost || progress.seen >= asked) clearTimeout(timer);
     label.hidden = progress.beta === null;
     label.style.display = label.hidden ? "none" : "";
     pause.textContent = progress.paused ? "Resume" : "Pause";
-    pause.disabled = stop.disabled = progress.stopping;
+    slider.disabled = lost;
+    pause.disabled = stop.disabled = lost || Boolean(progress.stopping);
     if (progress.beta !== null && document.activeElement !== slider) {
       slider.value = progress.beta > 0 ? Math.round(50 * Math.log10(progress.beta / progress.beta_start)) : -101;
     }
@@ -164,13 +178,15 @@ function render({ model, el }) {
   const open = (name) => { made[name].parentNode.hidden = false; return made[name]; };
   const draw = (name, drawing, value) => { const box = open(name); box.innerHTML = drawing(Math.max(180, box.clientWidth), value, name); };
 
+  let lost = false;
   const showProgress = () => {
     const progress = model.get("progress");
     if (progress.text === undefined) return;
-    status.textContent = progress.text;
+    status.textContent = lost ? progress.text.replace(/, .*/, ", ended") : progress.text;
     done.value = progress.share;
-    update(progress);
-    if (progress.seen || progress.note) note.textContent = progress.note;
+    update(progress, lost);
+    if (lost) note.textContent = GONE;
+    else if (progress.seen || progress.note) note.textContent = progress.note;
   };
   const showCurves = () => {
     const { epochs = [], curves = {}, running = {}, at, vae } = model.get("course");
@@ -209,7 +225,8 @@ function render({ model, el }) {
   resized.observe(root);
   themed.observe(document.body, { attributes: true });
   shade();
-  return () => { resized.disconnect(); themed.disconnect(); };
+  const unwatch = watchKernel(model, () => { lost = true; showProgress(); });
+  return () => { unwatch(); resized.disconnect(); themed.disconnect(); };
 }
 
 export default { render };
