@@ -7,11 +7,13 @@ __all__ = ['sum_event', 'normal_log_prob', 'normal_entropy', 'sample_normal', 'b
            'bernoulli_log_prob', 'bernoulli_entropy', 'bernoulli_kl', 'categorical_log_prob', 'log_gamma',
            'poisson_log_prob', 'log_mean_exp']
 
-# %% ../nbs/foundations/12_distribution.ipynb #a5d70668
+# %% ../nbs/foundations/12_distribution.ipynb #beedf670
 import math
 
 import keras
 from keras import ops
+
+from .noise import normal
 
 # %% ../nbs/foundations/12_distribution.ipynb #f329f7c2
 def _tensors(*values):
@@ -53,7 +55,7 @@ def normal_entropy(
     (logvar,) = _tensors(logvar)
     return sum_event(0.5 * (logvar + math.log(2 * math.pi * math.e)), event_ndim)
 
-# %% ../nbs/foundations/12_distribution.ipynb #90167d34
+# %% ../nbs/foundations/12_distribution.ipynb #e23de042
 def sample_normal(
     mu,              # (n, d): means
     logvar,          # (n, d): log-variances
@@ -67,7 +69,7 @@ def sample_normal(
     if n_samples is not None:
         mu, logvar = ops.expand_dims(mu, 1), ops.expand_dims(logvar, 1)
         shape.insert(1, n_samples)
-    eps = keras.random.normal(shape, dtype=keras.backend.standardize_dtype(mu.dtype), seed=seed)
+    eps = normal(shape, seed, keras.backend.standardize_dtype(mu.dtype))
     return mu + ops.exp(0.5 * logvar) * eps
 
 # %% ../nbs/foundations/12_distribution.ipynb #e4e380e5

@@ -7,7 +7,7 @@ __all__ = ['data_kind', 'check_support', 'Part', 'Likelihood', 'flip', 'logit', 
            'continuous_bernoulli_mean', 'ContinuousBernoulli', 'Normal', 'LevelLikelihood', 'DiscretizedLogistic',
            'BetaBinomial', 'Categorical', 'Poisson', 'likelihood_for']
 
-# %% ../nbs/foundations/14_likelihood.ipynb #c4e79830
+# %% ../nbs/foundations/14_likelihood.ipynb #cc991097
 import math
 
 import keras
@@ -16,6 +16,7 @@ from keras import ops
 
 from .distribution import bernoulli_log_prob, bound_logvar, categorical_log_prob, normal_log_prob, poisson_log_prob, sample_normal, sum_event
 from .levels import beta_binomial_log_prob, discretized_logistic_log_prob, discretized_logistic_mean, sample_beta_binomial, sample_discretized_logistic, sample_poisson
+from .noise import uniform
 
 # %% ../nbs/foundations/14_likelihood.ipynb #dbc2963d
 def data_kind(
@@ -139,14 +140,14 @@ class Likelihood(Part):
     def call(self, features):
         return self.mean(features)
 
-# %% ../nbs/foundations/14_likelihood.ipynb #ed71b506
+# %% ../nbs/foundations/14_likelihood.ipynb #ea44ef92
 def flip(
     chance,     # (..., *event): probabilities
     seed=None,  # int, or a keras.random.SeedGenerator
 ):              # (..., *event): 0.0 or 1.0
     "One toss of every coin."
     chance = ops.cast(chance, "float32")
-    return ops.cast(keras.random.uniform(ops.shape(chance), seed=seed) < chance, "float32")
+    return ops.cast(uniform(ops.shape(chance), seed) < chance, "float32")
 
 
 def logit(
@@ -236,7 +237,7 @@ class ContinuousBernoulli(Likelihood):
         logits = np.linspace(-100, 100, 20001, dtype="float32")
         return np.interp(mean, ops.convert_to_numpy(continuous_bernoulli_mean(logits)), logits).astype("float32")
 
-# %% ../nbs/foundations/14_likelihood.ipynb #50e7f272
+# %% ../nbs/foundations/14_likelihood.ipynb #a7e97d01
 @keras.saving.register_keras_serializable("vaenb")
 class Normal(Likelihood):
     "Real numbers with one standard deviation: a number, 'learned', or 'optimal' (Rybkin, Daniilidis and Levine 2021). Features are means."
