@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_array', 'no_retracing_warnings', 'CompiledMethods', 'check_dim', 'parts_for', 'LatentModel']
 
-# %% ../nbs/foundations/17_model.ipynb #3adc5075
+# %% ../nbs/foundations/17_model.ipynb #250e2cff
 import contextlib
 import logging
 
@@ -13,9 +13,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from .block import BlockTraining, multiplications
 from .data import binarize
 from .likelihood import flip, likelihood_for
 from .network import check_pair, network_for
+from .noise import counters
 
 # %% ../nbs/foundations/17_model.ipynb #f04b3b27
 def check_array(
@@ -40,7 +42,7 @@ def check_array(
         raise ValueError(f"{name} holds NaN or infinite values, first in example {bad}: remove or replace them")
     return x
 
-# %% ../nbs/foundations/17_model.ipynb #4b726f3a
+# %% ../nbs/foundations/17_model.ipynb #64bbb3f2
 class _Step(keras.Model):
     "One method of a model as a Keras model of its own, so that Keras compiles it on any backend."
     def __init__(self, owner, method, options):
@@ -59,7 +61,7 @@ def no_retracing_warnings():
     try: yield
     finally: logger.removeFilter(expected)
 
-# %% ../nbs/foundations/17_model.ipynb #c0mp11ed
+# %% ../nbs/foundations/17_model.ipynb #17288dcf
 class CompiledMethods:
     "Calls a model's tensor methods on NumPy arrays, compiled and in batches."
     # A plain object, because Keras would save the steps along with the model if it could see them.
@@ -90,7 +92,7 @@ class CompiledMethods:
                 out.append(self.steps[key].predict_on_batch(rows))
         return keras.tree.map_structure(lambda *parts: np.concatenate(parts)[:n], *out)
 
-# %% ../nbs/foundations/17_model.ipynb #85f6b195
+# %% ../nbs/foundations/17_model.ipynb #99154cc9
 def check_dim(latent_dim):
     "`latent_dim` as an int; ValueError unless it is a whole number of at least 1."
     if not isinstance(latent_dim, (int, np.integer)) or latent_dim < 1:
@@ -117,8 +119,8 @@ def parts_for(
     bias = likelihood.initial_features(some.mean(axis=0, dtype="float64").astype("float32"))
     return (*builder(shape, latent_dim, likelihood.feature_shape(shape), bias), likelihood)
 
-# %% ../nbs/foundations/17_model.ipynb #d3c9a160
-class _Structure(keras.Model):
+# %% ../nbs/foundations/17_model.ipynb #5aff8460
+class _Structure(BlockTraining):
     "Encoder, decoder and likelihood, checked against one another."
     def __init__(self, encoder, decoder, latent_dim, likelihood, **kwargs):
         # Layers cast for themselves: casting x itself to half precision would change the data.
@@ -155,10 +157,9 @@ class _Structure(keras.Model):
     def choose_jit(self, steps=0):
         "Whether XLA compiles `steps` steps of training: 'auto', or on TensorFlow without a GPU True only where it pays."
         if keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu"): return "auto"
-        slow_under_xla = getattr(self.likelihood, "binarize", False) or any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
-        return steps > 4000 and not slow_under_xla
+        return steps > 4000 and not any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
 
-# %% ../nbs/foundations/17_model.ipynb #858c27cc
+# %% ../nbs/foundations/17_model.ipynb #d09748b2
 class _Checked(_Structure):
     "What is refused before any work is done."
     def check_data(self, x, name="x", once=False):
@@ -177,19 +178,30 @@ class _Checked(_Structure):
         x, y, *rest = (*data, None) if len(data) == 1 else data
         return self.check_data(x, names[0], once), self.check_targets(x, y, names[1]), *rest
 
-# %% ../nbs/foundations/17_model.ipynb #bff99cdf
-class _Trained(_Checked):
-    "`fit`, `evaluate` and `predict` on checked data, with repeatable evaluation."
+# %% ../nbs/foundations/17_model.ipynb #9a7669cf
+class _Compiled(_Checked):
+    "How a training is compiled: by XLA or not, and in how long blocks."
     def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
         self.jit_by_length = jit_compile == "auto"
         super().compile(optimizer, loss, jit_compile=self.choose_jit() if self.jit_by_length else jit_compile, **kwargs)
 
     def compile_from_config(self, config):
         "Compiles a loaded model as it was saved; how to compile is chosen anew, because the machine and the backend may differ."
-        config = {k: v for k, v in keras.saving.deserialize_keras_object(config).items() if k != "jit_compile"}
+        config = {k: v for k, v in keras.saving.deserialize_keras_object(config).items() if k not in ("jit_compile", "steps_per_execution")}
         self.compile(**config)
         if self.built: self.optimizer.build(self.trainable_variables)
 
+    def work(self): return multiplications(self.encoder) + getattr(getattr(self, "objective", None), "n_samples", 1) * multiplications(self.decoder)
+
+    def train_step(self, *args):
+        with counters(keras.backend.backend() == "tensorflow" and self.jit_compile is True and not keras.distribution.list_devices("gpu")): return super().train_step(*args)
+
+    def expect(self, steps):
+        if self.jit_by_length and self.train_function is None and self.choose_jit(steps) is True: self.jit_compile = True
+
+# %% ../nbs/foundations/17_model.ipynb #03acd53a
+class _Trained(_Compiled):
+    "`fit`, `evaluate` and `predict` on checked data, with repeatable evaluation."
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         "Keras's `fit`, after the data have been checked; compiles with Adam if nobody has."
         x, y = self._checked((x, y), ("x", "y"), once=False)
@@ -198,10 +210,6 @@ class _Trained(_Checked):
             validation_data = self._checked(validation_data, ("validation x", "validation y"), once=True)
         if not self.compiled: self.compile()
         if kwargs.get("sample_weight") is not None and y is None: y = x  # Keras drops the weights of examples without targets
-        if self.jit_by_length and self.train_function is None and isinstance(x, np.ndarray):
-            given = {**dict(zip(("batch_size", "epochs"), args)), **kwargs}
-            steps = -(-len(x) // (given.get("batch_size") or 32)) * given.get("epochs", 1)
-            if self.choose_jit(steps) is True: self.jit_compile = True
         with no_retracing_warnings(): return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -219,7 +227,7 @@ class _Trained(_Checked):
 
     def rewind(self, seed=777): self.eval_seed.state.assign([seed, 0])
 
-# %% ../nbs/foundations/17_model.ipynb #eb099c9a
+# %% ../nbs/foundations/17_model.ipynb #37e43122
 class _Coded(_Trained):
     "What one does with codes: NumPy in, NumPy out, compiled and in batches."
     def codes(self, x): return self.encoder(x)

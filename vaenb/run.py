@@ -121,9 +121,11 @@ def prepare(
         if isinstance(getattr(data, name).x, np.ndarray): model.check_data(getattr(data, name).x, f"the {name} split")
     return data, model
 
-# %% ../nbs/using/75_run.ipynb #013f0bc6
+# %% ../nbs/using/75_run.ipynb #75ae2d61
 class Watch(keras.callbacks.Callback):
     "Ends training at a limit of time or at `interrupt()`; `reason` says which, None if neither did."
+    content_with_blocks = True # it may act between blocks
+
     def __init__(
         self,
         minutes=None, # float: limit of time

@@ -6,9 +6,10 @@
 __all__ = ['epoch_order', 'ordered_batches', 'StateError', 'training_state', 'restore_state', 'write_checkpoint',
            'read_checkpoint', 'memory_of', 'Checkpoint', 'likely_cause', 'fit_resumable']
 
-# %% ../nbs/using/70_training.ipynb #c207b899
+# %% ../nbs/using/70_training.ipynb #8665133a
 import inspect
 import io
+import itertools
 import json
 import math
 import time
@@ -21,6 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .block import BlockTraining, Ordered, content_with_blocks
 from .file import locked, write_atomic
 
 # %% ../nbs/using/70_training.ipynb #6784aa28
@@ -32,20 +34,15 @@ def epoch_order(
     "The order of the examples in that epoch."
     return np.random.default_rng([seed, epoch]).permutation(n)
 
-# %% ../nbs/using/70_training.ipynb #435114a8
+# %% ../nbs/using/70_training.ipynb #bb72fb25
 def ordered_batches(
     arrays, # tuple of (n, ...) arrays, or of what is indexed like them
     batch_size, # int
     seed=0, # int: of the orders
     first=0, # int: number of the first batch
-):
+):         # `Ordered`
     "The batches of a training from number `first` on, without an end: tuples of (batch_size, ...) arrays."
-    n = len(arrays[0])
-    epoch, step = divmod(first, -(-n // batch_size))
-    while True:
-        order = epoch_order(n, seed, epoch)
-        for i in range(step * batch_size, n, batch_size): yield tuple(np.asarray(a[order[i:i + batch_size]]) for a in arrays)
-        epoch, step = epoch + 1, 0
+    return Ordered(arrays, lambda epoch: epoch_order(len(arrays[0]), seed, epoch), batch_size, first)
 
 # %% ../nbs/using/70_training.ipynb #0d8cf807
 class StateError(ValueError):
@@ -144,7 +141,7 @@ def _remember(callbacks, facts, state):
             if kind != type(callback).__name__ or name not in vars(callback): continue
             setattr(callback, name, [state[f"callback/{i}/{name}/{j:04d}"] for j in range(v["arrays"])] if isinstance(v, dict) else v)
 
-# %% ../nbs/using/70_training.ipynb #bdc9c05c
+# %% ../nbs/using/70_training.ipynb #6c77a193
 class _Kept(keras.callbacks.CallbackList):
     "The callbacks of a training, with its state: taken, written down and put back."
     def __init__(
@@ -158,7 +155,7 @@ class _Kept(keras.callbacks.CallbackList):
     ):
         super().__init__(list(callbacks))
         self.path, self.order, self.minutes, self.every, self.found = path, order, minutes, every, found
-        self.kept, self.bad, self.history, self.asked, self.written, self.cost = None, None, {}, False, time.monotonic(), 0.0
+        self.step, self.kept, self.bad, self.history, self.asked, self.written, self.cost = 0, None, None, {}, False, time.monotonic(), 0.0
         if found: self.history = {name: list(values) for name, values in found[1]["history"].items()}
 
     def set_model(self, model):
@@ -184,13 +181,16 @@ class _Kept(keras.callbacks.CallbackList):
         restore_state(self.model, state, metrics)
         _remember(self.callbacks, facts["callbacks"], state)
 
-    def fail(self, epoch, step): # steps of that epoch that were done
-        self.bad = (epoch, step)
+    def fail(self, epoch, step): # steps of that epoch that were good
+        self.bad = (epoch, step, self.step)
         raise FloatingPointError("the loss is not finite")
 
-# %% ../nbs/using/70_training.ipynb #f88f15ab
+# %% ../nbs/using/70_training.ipynb #43483f56
 class Checkpoint(_Kept):
     "Runs the callbacks of a training, writes its state down every so often, and ends it at a loss that is not finite."
+    @property
+    def content_with_blocks(self): return all(map(content_with_blocks, self.callbacks))
+
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.before = [memory_of(callback) for callback in self.callbacks]
@@ -201,14 +201,14 @@ class Checkpoint(_Kept):
         super().on_epoch_begin(epoch, logs)
         self.epoch, self.step, self.offset = epoch, 0, 0
         if self.found and self.found[1]["step"]: # in the middle of this epoch
-            self.offset = self.found[1]["step"]
+            self.step = self.offset = self.found[1]["step"]
             self.put_back(metrics=True)
         self.found = None
 
     def on_train_batch_end(self, batch, logs=None):
         for callback in self.callbacks: callback.on_train_batch_end(batch, logs)
-        self.step = self.offset + batch + 1
-        if not math.isfinite(logs["loss"]): self.fail(self.epoch, self.step - 1)
+        before, self.step = self.step, min(self.offset + batch + 1, self.order["steps"])
+        if not math.isfinite(logs["loss"]): self.fail(self.epoch, before)
         self.asked = self.trained.stop_training
         if self.step < self.order["steps"]:
             if self.asked or self.due(): self.keep(self.epoch, self.step)
@@ -239,29 +239,28 @@ def likely_cause(
     if far and rate < 0.02: return f"a log-variance has reached {far[0]:.1f}, so fix the width of the likelihood or try a smaller learning rate than {rate:g}"
     return f"the learning rate of {rate:g} is too large for this model, so try {min(rate / 10, 1e-3):g}"
 
-# %% ../nbs/using/70_training.ipynb #dae3a777
+# %% ../nbs/using/70_training.ipynb #06ae5f13
 def _failure(model, saver, arrays): # puts back what was good, and says what was not
     restore_state(model, saver.kept[0], metrics=False)
     model.history.history = saver.history
-    (epoch, step), order, good = saver.bad, saver.order, saver.kept[1]
+    (epoch, step, until), order, good = saver.bad, saver.order, saver.kept[1]
     since = f"batch {good['step']} of epoch {good['epoch'] + 1}" if good["step"] else f"epoch {good['epoch']}" if good["epoch"] else "before training"
-    batch = next(ordered_batches(arrays, order["batch_size"], order["seed"], epoch * order["steps"] + min(step, order["steps"] - 1)))
-    where = f"from batch {step + 1} of epoch {epoch + 1} on" if step < order["steps"] else f"after epoch {epoch + 1}"
-    return FloatingPointError(f"the loss is not finite {where}: {likely_cause(model, batch[0])}; the model has its weights from {since} again")
+    some = itertools.islice(ordered_batches(arrays, order["batch_size"], order["seed"], epoch * order["steps"] + min(step, order["steps"] - 1)), max(1, until - step))
+    where = f"after epoch {epoch + 1}" if step == order["steps"] else f"from batch {step + 1} of epoch {epoch + 1} on" if until <= step + 1 else f"from one of the batches {step + 1} to {until} of epoch {epoch + 1} on"
+    return FloatingPointError(f"the loss is not finite {where}: {likely_cause(model, max((batch[0] for batch in some), key=lambda x: np.abs(x).max() if np.isfinite(x).all() else np.inf))}; the model has its weights from {since} again")
 
-# %% ../nbs/using/70_training.ipynb #bba21e8e
+# %% ../nbs/using/70_training.ipynb #8c9714dc
 def _order(model, arrays, batch_size, seed): # what a training must have in common with the one that it goes on with
     some = [np.ascontiguousarray(a[::max(1, len(a) // 100)]) for a in arrays]
     return {"examples": len(arrays[0]), "batch_size": batch_size, "steps": -(-len(arrays[0]) // batch_size), "seed": seed, "data": zlib.crc32(b"".join(a.tobytes() for a in some)),
             "model": type(model).__name__, "optimizer": type(model.optimizer).__name__, "backend": keras.backend.backend()}
 
-def _prepared(model, x, y, epochs, batch_size): # the arrays, and the model compiled and built for them
+def _prepared(model, x, y): # the arrays, and the model compiled and built for them
     if not hasattr(x, "shape") or not hasattr(x, "__getitem__"): raise ValueError("x is not an array: a training that can be taken up again draws its batches itself, so give it the examples as one array")
     if hasattr(model, "check_data") and isinstance(x, np.ndarray): x, y = model.check_data(x), model.check_targets(x, y)
     if hasattr(model, "choose_jit") and not model.compiled: model.compile()
     if not model.built: model.build((None, *x.shape[1:]))
     if not model.optimizer.built: model.optimizer.build(model.trainable_variables)
-    if getattr(model, "jit_by_length", False) and model.train_function is None and model.choose_jit(epochs * -(-len(x) // batch_size)) is True: model.jit_compile = True
     return (x,) if y is None else (x, y)
 
 def _find(path, order): # what the file holds, if there is one
@@ -272,7 +271,7 @@ def _find(path, order): # what the file holds, if there is one
         if found[1]["order"].get(name) != value: raise StateError(f"{path} is from a training with {name} {found[1]['order'].get(name)}, but this one has {value}: give it what it had, or name another path")
     return found
 
-# %% ../nbs/using/70_training.ipynb #57f83403
+# %% ../nbs/using/70_training.ipynb #d35634ba
 def fit_resumable(
     model, # a compiled Keras model
     x, # (n, ...) array, or what is indexed like one
@@ -288,7 +287,7 @@ def fit_resumable(
     **options, # for Keras's `fit`: validation_data, verbose
 ):
     "Keras's `fit`, but called again after a crash it goes on as if nothing had happened; a `History` of all epochs, FloatingPointError where the loss is not finite."
-    arrays, path = _prepared(model, x, y, epochs, batch_size), path and Path(path).expanduser()
+    arrays, path = _prepared(model, x, y), path and Path(path).expanduser()
     with locked(path) if path else nullcontext():
         order = _order(model, arrays, batch_size, seed)
         found = _find(path, order) if path else None
@@ -296,8 +295,9 @@ def fit_resumable(
         saver = Checkpoint(path, order, callbacks, minutes, every, found)
         if found and step and f"metric/{len(model.metrics_variables):04d}" in found[0]: model.test_on_batch(*(a[:1] for a in arrays)) # makes TensorFlow create them
         stream = ordered_batches(arrays, batch_size, seed, epoch * order["steps"] + step)
-        try: history = model.fit(stream, epochs=epochs, initial_epoch=epochs if found and found[1]["stop"] else epoch, steps_per_epoch=order["steps"], shuffle=False,
-                                 callbacks=[saver], **{"validation_batch_size": batch_size, **options})
+        plain = {"x": iter(stream), "steps_per_epoch": stream.steps, "shuffle": False, "validation_batch_size": batch_size}
+        try: history = model.fit(**{**({"x": stream} if isinstance(model, BlockTraining) else plain), **options}, epochs=epochs,
+                                 initial_epoch=epochs if found and found[1]["stop"] else epoch, callbacks=[saver])
         except FloatingPointError:
             if not (saver.bad and saver.kept): raise
             raise _failure(model, saver, arrays) from None

@@ -171,7 +171,7 @@ class ELBO(Objective):
         "The loss per example in nats, (n,)."
         return self.kl_weight * self.rate(terms) - ops.mean(terms["log_px_z"], axis=1)
 
-# %% ../nbs/models/22_vae.ipynb #7eb09749
+# %% ../nbs/models/22_vae.ipynb #27b933b2
 class _Terms(LatentModel):
     "A VAE's tensors: from a batch to named terms, and from terms to a loss."
     def __init__(self, encoder, decoder, *, latent_dim, likelihood=None, posterior=None, prior=None, objective=None, **kwargs):
@@ -180,6 +180,7 @@ class _Terms(LatentModel):
         self.prior = (prior or StandardNormal()).bind((self.latent_dim,))
         self.objective = objective or ELBO()
         self.objective.check(self)
+        self.objective.built = True  # a part that is never called as a layer, for which Keras would wait
         self.trackers = [keras.metrics.Mean(name=name) for name in ("elbo", "reconstruction", "kl")]
         self.build_if_known()
 
