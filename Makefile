@@ -20,8 +20,8 @@ lab: .venv/.ready-dev
 docs: .venv/.ready-dev
 	$(BIN)/python tools/site.py
 
-bench: .venv/.ready-dev
-	$(BIN)/python benchmarks/throughput.py
+bench: .venv/.ready-dev build/pythae/.ready
+	$(BIN)/python benchmarks/throughput.py --pythae build/pythae/bin/python
 
 # For contributors: write vaenb/ from the notebooks; run notebooks from a fresh kernel and keep their outputs; write README.md.
 export: .venv/.ready-dev
@@ -45,6 +45,14 @@ readme: .venv/.ready-dev
 .venv/.ready-dev: .venv/.ready
 	@echo "Installing what developing vaenb needs into .venv (a minute or two the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,lab]'
+	@touch $@
+
+# The library that the benchmark compares with, in an environment of its own.
+build/pythae/.ready:
+	@echo "Installing pythae and PyTorch into build/pythae (some minutes the first time)"
+	@$(PYTHON) -m venv build/pythae
+	@build/pythae/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@build/pythae/bin/pip install --quiet --disable-pip-version-check pythae==0.1.2
 	@touch $@
 
 clean:

@@ -1,10 +1,15 @@
-"""Training throughput of vaenb against a hand-written loop on the same backend, in one run on one machine.
+"""Training and evaluation throughput of vaenb, in one run on one machine, against what else there is.
 
-    python benchmarks/throughput.py                 # every backend that is installed
-    python benchmarks/throughput.py --repeats 9
+    make bench                                                        # all of it, with pythae in a virtual environment of its own
+    python benchmarks/throughput.py                                   # every backend that is installed, without pythae
+    python benchmarks/throughput.py --pythae build/pythae/bin/python  # and pythae, run by that Python
+    python benchmarks/throughput.py --only dense --repeats 9          # one part: dense, iwae, conv, likelihood, growth or starts
 
-The network is dense, 784-512-16-512-784, Bernoulli, Adam. Ours and the hand-written epochs take turns, so that a
-disturbance of the machine hits both; what counts is the ratio of medians. Results go to benchmarks/results/throughput.json.
+Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is one compiled scan over data on the device;
+TensorFlow: the faster of a compiled step and a compiled loop over an epoch); the plain Keras example's approach (a `Sampling`
+layer, a loss, `fit`); and pythae's own trainer. Every contestant lives in a process of its own and waits for its turn; the
+turns go round, so that a disturbance of the machine hits all of them. What counts is the ratio of medians.
+Results go to benchmarks/results/throughput.json.
 """
 import argparse
 import importlib.metadata
@@ -12,9 +17,11 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import date
 from pathlib import Path
@@ -22,135 +29,542 @@ from pathlib import Path
 import numpy as np
 
 RESULT = Path(__file__).parent / "results" / "throughput.json"
-WIDTHS, CODE, EXAMPLES = (784, 512), 16, 12_800
+NETS = {  # hidden layers, activation, code, importance samples
+    "dense": dict(hidden=(512,), act="relu", d=16, k=1),
+    "iwae-1": dict(hidden=(200, 200), act="tanh", d=50, k=1),
+    "iwae-50": dict(hidden=(200, 200), act="tanh", d=50, k=50),
+    "conv": dict(filters=(32, 64), act="relu", d=16, k=1),
+}
 
 
-def weights(seed=0):
-    """The hand-written network's weights: glorot uniform kernels, zero biases."""
-    rng = np.random.default_rng(seed)
-    shapes = [(784, 512), (512, 2 * CODE), (CODE, 512), (512, 784)]
-    return [a.astype("float32") for n, m in shapes for a in (rng.uniform(-1, 1, (n, m)) * np.sqrt(6 / (n + m)), np.zeros(m))]
+def images(n):
+    "Binary images with the density of ink of MNIST; what they show does not matter for time."
+    return (np.random.default_rng(0).random((n, 28, 28, 1)) < 0.13).astype("float32")
 
 
-def hand_tensorflow(x, batch):
-    """An epoch as one compiled step after another, the faster of TensorFlow's two ways at these sizes."""
-    import tensorflow as tf
-
-    variables, moments = [tf.Variable(w) for w in weights()], [(tf.Variable(np.zeros_like(w)), tf.Variable(np.zeros_like(w))) for w in weights()]
-    count = tf.Variable(0.0)
-
-    @tf.function(jit_compile=True)
-    def step(x):
-        with tf.GradientTape() as tape:
-            w1, b1, w2, b2, w3, b3, w4, b4 = variables
-            mu, logvar = tf.split(tf.nn.relu(x @ w1 + b1) @ w2 + b2, 2, axis=1)
-            z = mu + tf.exp(0.5 * logvar) * tf.random.normal(tf.shape(mu))
-            logits = tf.nn.relu(z @ w3 + b3) @ w4 + b4
-            kl = 0.5 * tf.reduce_sum(tf.exp(logvar) + mu**2 - 1 - logvar, 1)
-            loss = tf.reduce_mean(kl - tf.reduce_sum(x * logits - tf.nn.softplus(logits), 1))
-        count.assign_add(1.0)
-        rate = 1e-3 * tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
-        for w, g, (m, v) in zip(variables, tape.gradient(loss, variables), moments):
-            m.assign(0.9 * m + 0.1 * g)
-            v.assign(0.999 * v + 0.001 * g * g)
-            w.assign_sub(rate * m / (tf.sqrt(v) + 1e-7))
-        return loss
-
-    data, rng = tf.constant(x), np.random.default_rng(0)
-
-    def epoch():
-        shuffled = tf.gather(data, rng.permutation(len(x)))
-        for i in range(0, len(x), batch): loss = step(shuffled[i:i + batch])
-        return float(loss)
-
-    return epoch
+def examples(net, batch):
+    "Examples in an epoch: up to a second of work, and whole batches."
+    rough = {"dense": 8000, "iwae-1": 8000, "iwae-50": 400, "conv": 500}[net] * (0.4 if batch < 100 else 1)
+    return max(4 if batch < 1000 else 2, round(rough / batch)) * batch
 
 
-def hand_jax(x, batch):
-    """An epoch as one compiled scan over data that stay on the device."""
+# ---- the networks by hand --------------------------------------------------------------------------------------------------
+
+def weights(net, seed=0):
+    """Glorot uniform kernels and zero biases, a list of pairs: encoder, then decoder."""
+    rng, spec = np.random.default_rng(seed), NETS[net]
+    def glorot(*shape):
+        field = int(np.prod(shape[:-2]))
+        return (rng.uniform(-1, 1, shape) * np.sqrt(6 / (field * (shape[-2] + shape[-1])))).astype("float32")
+    if net == "conv":
+        shapes = [(3, 3, 1, 32), (3, 3, 32, 64), (7 * 7 * 64, 2 * spec["d"]), (spec["d"], 7 * 7 * 64), (3, 3, 64, 64), (3, 3, 32, 64), (3, 3, 32, 1)]
+        widths = [32, 64, 2 * spec["d"], 7 * 7 * 64, 64, 32, 1]
+    else:
+        h = spec["hidden"]
+        shapes = [*zip((784, *h), (*h, 2 * spec["d"])), *zip((spec["d"], *h[::-1]), (*h[::-1], 784))]
+        widths = [m for _, m in shapes]
+    return [(glorot(*shape), np.zeros(width, "float32")) for shape, width in zip(shapes, widths)]
+
+
+def hand_functions(net, o):
+    """encode(p, x) -> (mu, logvar) and decode(p, z) -> logits, in the functions `o` of a backend."""
+    spec, act = NETS[net], getattr(o, NETS[net]["act"])
+    if net == "conv":
+        def encode(p, x):
+            h = act(o.conv(x, p[0][0], 2) + p[0][1])
+            h = act(o.conv(h, p[1][0], 2) + p[1][1])
+            return o.halves(o.reshape(h, (-1, 7 * 7 * 64)) @ p[2][0] + p[2][1])
+        def decode(p, z):
+            h = o.reshape(act(z @ p[3][0] + p[3][1]), (-1, 7, 7, 64))
+            h = act(o.up(h, p[4][0]) + p[4][1])
+            h = act(o.up(h, p[5][0]) + p[5][1])
+            return o.reshape(o.conv(h, p[6][0], 1) + p[6][1], (-1, 784))
+        return encode, decode
+    half = len(spec["hidden"]) + 1
+    def mlp(layers, x):
+        for w, b in layers[:-1]: x = act(x @ w + b)
+        return x @ layers[-1][0] + layers[-1][1]
+    return lambda p, x: o.halves(mlp(p[:half], o.reshape(x, (-1, 784)))), lambda p, z: mlp(p[half:], z)
+
+
+def hand_log_weights(net, o):
+    """log p(x, z) - log q(z|x) for k draws, (n, k), and the KL in closed form."""
+    encode, decode = hand_functions(net, o)
+    def log_weights(p, x, key, k):
+        mu, logvar = encode(p, x)
+        eps = o.normal(key, (x.shape[0], k, NETS[net]["d"]))
+        z = mu[:, None] + o.exp(0.5 * logvar)[:, None] * eps
+        logits = o.reshape(decode(p, o.reshape(z, (-1, NETS[net]["d"]))), (-1, k, 784))
+        log_px_z = o.sum(o.reshape(x, (-1, 1, 784)) * logits - o.softplus(logits), 2)
+        return log_px_z + 0.5 * o.sum(logvar[:, None] + eps**2 - z**2, 2), log_px_z, 0.5 * o.sum(o.exp(logvar) + mu**2 - 1 - logvar, 1)
+    return log_weights
+
+
+def hand_loss(net, o):
+    """The ELBO's loss with the KL in closed form, or for k > 1 that of IWAE."""
+    log_weights, k = hand_log_weights(net, o), NETS[net]["k"]
+    def loss(p, x, key):
+        log_w, log_px_z, kl = log_weights(p, x, key, k)
+        return o.mean(kl - log_px_z[:, 0]) if k == 1 else np.log(k) - o.mean(o.logsumexp(log_w, 1))
+    return loss
+
+
+def jax_functions():
     import jax
     import jax.numpy as jnp
+    from types import SimpleNamespace
+    dims = ("NHWC", "HWIO", "NHWC")
+    return SimpleNamespace(relu=jax.nn.relu, tanh=jnp.tanh, exp=jnp.exp, sum=jnp.sum, mean=jnp.mean, softplus=jax.nn.softplus, logsumexp=jax.nn.logsumexp, reshape=jnp.reshape,
+                           halves=lambda a: jnp.split(a, 2, 1), normal=jax.random.normal,
+                           conv=lambda x, w, s: jax.lax.conv_general_dilated(x, w, (s, s), "SAME", dimension_numbers=dims),
+                           up=lambda x, w: jax.lax.conv_transpose(x, jnp.swapaxes(w, 2, 3), (2, 2), "SAME", dimension_numbers=dims))
 
-    def loss_of(params, x, key):
-        w1, b1, w2, b2, w3, b3, w4, b4 = params
-        mu, logvar = jnp.split(jax.nn.relu(x @ w1 + b1) @ w2 + b2, 2, axis=1)
-        z = mu + jnp.exp(0.5 * logvar) * jax.random.normal(key, mu.shape)
-        logits = jax.nn.relu(z @ w3 + b3) @ w4 + b4
-        kl = 0.5 * jnp.sum(jnp.exp(logvar) + mu**2 - 1 - logvar, 1)
-        return jnp.mean(kl - jnp.sum(x * logits - jax.nn.softplus(logits), 1))
 
-    def step(state, x):
-        params, m, v, count, key = state
+def tensorflow_functions():
+    import tensorflow as tf
+    from types import SimpleNamespace
+    return SimpleNamespace(relu=tf.nn.relu, tanh=tf.tanh, exp=tf.exp, sum=tf.reduce_sum, mean=tf.reduce_mean, softplus=tf.nn.softplus, logsumexp=tf.reduce_logsumexp, reshape=tf.reshape,
+                           halves=lambda a: tf.split(a, 2, 1), normal=lambda key, shape: tf.random.normal(shape),
+                           conv=lambda x, w, s: tf.nn.conv2d(x, w, s, "SAME"),
+                           up=lambda x, w: tf.nn.conv2d_transpose(x, w, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], w.shape[2]), 2, "SAME"))
+
+
+def hand_jax(net, x, batch):
+    """An epoch as one compiled scan over data that stay on the device, and for convolutions, which XLA makes slow in loops on processors, as calls of a compiled step."""
+    import jax
+    import jax.numpy as jnp
+    loss, tree = hand_loss(net, jax_functions()), jax.tree.map
+
+    def step(state, rows):
+        p, m, v, count, key, data = state
         key, noise = jax.random.split(key)
-        loss, grads = jax.value_and_grad(loss_of)(params, x, noise)
+        value, grads = jax.value_and_grad(loss)(p, data[rows], noise)
         count = count + 1
-        m = [0.9 * a + 0.1 * g for a, g in zip(m, grads)]
-        v = [0.999 * a + 0.001 * g * g for a, g in zip(v, grads)]
+        m, v = tree(lambda a, g: 0.9 * a + 0.1 * g, m, grads), tree(lambda a, g: 0.999 * a + 0.001 * g * g, v, grads)
         rate = 1e-3 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
-        params = [w - rate * a / (jnp.sqrt(b) + 1e-7) for w, a, b in zip(params, m, v)]
-        return (params, m, v, count, key), loss
+        return (tree(lambda w, a, b: w - rate * a / (jnp.sqrt(b) + 1e-7), p, m, v), m, v, count, key, data), value
 
-    @jax.jit
-    def run(state, data, order): return jax.lax.scan(step, state, data[order].reshape(-1, batch, 784))
+    def contestant(scan):
+        run = jax.jit((lambda state, order: jax.lax.scan(step, state, order)) if scan else step, donate_argnums=0)
+        p, rng = tree(jnp.asarray, weights(net)), np.random.default_rng(0)
+        box = [(p, tree(jnp.zeros_like, p), tree(jnp.zeros_like, p), jnp.float32(0), jax.random.key(0), jnp.asarray(x))]
 
-    data, rng = jnp.asarray(x), np.random.default_rng(0)
-    params = [jnp.asarray(w) for w in weights()]
-    box = [(params, [0 * w for w in params], [0 * w for w in params], jnp.float32(0), jax.random.key(0))]
+        def epochs(n):
+            for _ in range(n):
+                order = rng.permutation(len(x)).reshape(-1, batch).astype("int32")
+                for some in [order] if scan else order: box[0], loss = run(box[0], some)
+            return float(loss.ravel()[-1])
+        return epochs
 
-    def epoch():
-        box[0], losses = run(box[0], data, rng.permutation(len(x)))
-        return float(losses[-1])
-
-    return epoch
+    return {"hand steps" if net == "conv" else "hand scan": contestant(net != "conv")}
 
 
-def measure(backend, repeats):
-    """Images per second, ours and hand-written, by batch size."""
+def hand_tensorflow(net, x, batch):
+    """An epoch as calls of a compiled step, and as one compiled loop; with XLA or without, where that may be the fastest."""
+    import tensorflow as tf
+
+    def contestant(loop, xla):
+        p = [tuple(tf.Variable(a) for a in pair) for pair in weights(net)]
+        flat, loss = tf.nest.flatten(p), hand_loss(net, tensorflow_functions())
+        moments, count = [(tf.Variable(tf.zeros_like(w)), tf.Variable(tf.zeros_like(w))) for w in flat], tf.Variable(0.0)
+
+        def step(x):
+            with tf.GradientTape() as tape: value = loss(p, x, None)
+            count.assign_add(1.0)
+            rate = 1e-3 * tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+            for w, g, (m, v) in zip(flat, tape.gradient(value, flat), moments):
+                m.assign(0.9 * m + 0.1 * g)
+                v.assign(0.999 * v + 0.001 * g * g)
+                w.assign_sub(rate * m / (tf.sqrt(v) + 1e-7))
+            return value
+
+        data, rng = tf.constant(x), np.random.default_rng(0)
+        orders = lambda: tf.constant(rng.permutation(len(x)).reshape(-1, batch).astype("int32"))
+        if loop:
+            @tf.function(jit_compile=xla)
+            def run(data, order):
+                return tf.while_loop(lambda i, value: i < len(order), lambda i, value: (i + 1, step(tf.ensure_shape(tf.gather(data, order[i]), (batch, 28, 28, 1)))), (0, 0.0))[1]
+            epoch = lambda: run(data, orders())
+        else:
+            one = tf.function(lambda rows: step(tf.gather(data, rows)), jit_compile=xla)
+            def epoch():
+                for rows in orders(): value = one(rows)
+                return value
+
+        def epochs(n):
+            for _ in range(n): value = epoch()
+            return float(value)
+        return epochs
+
+    kinds = [(False, False), (True, False)] if net == "conv" else [(True, False), (False, True), (True, True)]  # XLA makes convolutions slower on processors, by up to ten times
+    return {f"hand {'loop' if loop else 'steps'}{', XLA' if xla else ''}": contestant(loop, xla) for loop, xla in kinds}
+
+
+# ---- the others ------------------------------------------------------------------------------------------------------------
+
+def keras_networks(net, keras):
+    """The same networks of Keras's layers; the encoder ends in 2 d numbers, the decoder in logits."""
+    layers, spec = keras.layers, NETS[net]
+    dense = lambda n: layers.Dense(n, activation=spec["act"])
+    if net == "conv":
+        conv = lambda n, kind=layers.Conv2D: kind(n, 3, strides=2, padding="same", activation="relu")
+        encoder = [conv(32), conv(64), layers.Flatten()]
+        decoder = [dense(7 * 7 * 64), layers.Reshape((7, 7, 64)), conv(64, layers.Conv2DTranspose), conv(32, layers.Conv2DTranspose), layers.Conv2D(1, 3, padding="same")]
+    else:
+        encoder, decoder = [layers.Flatten(), *map(dense, spec["hidden"])], [*map(dense, spec["hidden"][::-1]), layers.Dense(784), layers.Reshape((28, 28, 1))]
+    return keras.Sequential([keras.Input((28, 28, 1)), *encoder]), keras.Sequential([keras.Input((spec["d"],)), *decoder])
+
+
+def fitted(model, x, batch):
+    """Epochs of a Keras model's `fit`; time is taken from the beginning of the first to the end of the last, as with pythae."""
     import keras
 
-    from vaenb import VAE, dense
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None): self.begin = time.perf_counter() if epoch == 0 else self.begin
+        def on_epoch_end(self, epoch, logs=None): self.end = time.perf_counter()
 
-    keras.utils.set_random_seed(0)
-    x = (np.random.default_rng(0).random((EXAMPLES, 784)) < 0.13).astype("float32")
+    def epochs(n):
+        clock = Clock()
+        model.fit(x, batch_size=batch, epochs=n, verbose=0, callbacks=[clock])
+        return {"seconds": clock.end - clock.begin}
+    return epochs
+
+
+def keras_example(net, x, batch):
+    """A sampling layer, a loss, `fit`: what Keras's own page on VAEs teaches, written for any backend."""
+    import keras
+    from keras import ops
+
+    encoder, decoder = keras_networks(net, keras)
+    class Example(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder, self.head, self.seed = encoder, decoder, keras.layers.Dense(2 * NETS[net]["d"]), keras.random.SeedGenerator(0)
+        def call(self, x):
+            mu, logvar = ops.split(self.head(self.encoder(x)), 2, axis=1)
+            logits = self.decoder(mu + ops.exp(0.5 * logvar) * keras.random.normal(ops.shape(mu), seed=self.seed))
+            kl = 0.5 * ops.sum(ops.exp(logvar) + mu**2 - 1 - logvar, 1)
+            self.add_loss(ops.mean(kl) + ops.mean(ops.sum(keras.losses.binary_crossentropy(x, logits, from_logits=True), (1, 2))))
+            return logits
+
+    model = Example()
+    model.compile("adam")
+    return {"keras example": fitted(model, x, batch)}
+
+
+def make_vaenb(net, x, jit="auto"):
+    import keras
+    from vaenb import IWAE, VAE, ELBO
+    spec = NETS[net]
+    model = VAE.for_data(x, spec["d"], network=keras_networks(net, keras), objective=IWAE(spec["k"]) if spec["k"] > 1 else ELBO())
+    model.compile("adam", jit_compile=jit)
+    return model
+
+
+def ours(net, x, batch):
+    """What a long training does: it is compiled as a training of 20,000 steps would be."""
+    model = make_vaenb(net, x)
+    model.expect(20_000)
+    choose = model.choose_block
+    model.choose_block = lambda data, epochs, callbacks: choose(data, -(-20_000 // data.steps), callbacks)
+    return {"vaenb": fitted(model, x, batch)}
+
+
+def pythae(net, x, batch):
+    """pythae's VAE in pythae's own trainer; time is taken between its epochs, so that what it writes at the end does not count."""
+    import logging
+    import torch
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+    from pythae.data.datasets import BaseDataset
+    logging.disable(logging.CRITICAL)
+    nn, spec = torch.nn, NETS[net]
+    act = {"relu": nn.ReLU, "tanh": nn.Tanh}[spec["act"]]
+    if net == "conv":
+        body = [nn.Conv2d(1, 32, 3, 2, 1), act(), nn.Conv2d(32, 64, 3, 2, 1), act(), nn.Flatten()]
+        back = [nn.Linear(spec["d"], 7 * 7 * 64), act(), nn.Unflatten(1, (64, 7, 7)), nn.ConvTranspose2d(64, 64, 3, 2, 1, 1), act(), nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), act(), nn.Conv2d(32, 1, 3, 1, 1), nn.Sigmoid()]
+        width = 7 * 7 * 64
+    else:
+        sizes = (784, *spec["hidden"])
+        body = [nn.Flatten(), *(part for n, m in zip(sizes, sizes[1:]) for part in (nn.Linear(n, m), act()))]
+        sizes = (spec["d"], *spec["hidden"][::-1])
+        back = [*(part for n, m in zip(sizes, sizes[1:]) for part in (nn.Linear(n, m), act())), nn.Linear(sizes[-1], 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28))]
+        width = spec["hidden"][-1]
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.body, self.mu, self.logvar = nn.Sequential(*body), nn.Linear(width, spec["d"]), nn.Linear(width, spec["d"])
+        def forward(self, x):
+            h = self.body(x)
+            return ModelOutput(embedding=self.mu(h), log_covariance=self.logvar(h))
+
+    class Decoder(BaseDecoder):
+        def __init__(self): super().__init__(); self.body = nn.Sequential(*back)
+        def forward(self, z): return ModelOutput(reconstruction=self.body(z))
+
+    model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=spec["d"], reconstruction_loss="bce"), encoder=Encoder(), decoder=Decoder())
+    rows = torch.as_tensor(x.reshape(-1, 1, 28, 28))
+    data = BaseDataset(rows, torch.zeros(len(rows)))
+
+    class Clock(TrainingCallback):
+        def on_epoch_begin(self, *args, **kwargs): self.times = getattr(self, "times", []) + [time.perf_counter()]
+        def on_epoch_end(self, *args, **kwargs): self.end = time.perf_counter()
+
+    def epochs(n):
+        clock = Clock()
+        with tempfile.TemporaryDirectory() as folder:
+            config = BaseTrainerConfig(output_dir=folder, num_epochs=n, per_device_train_batch_size=batch, learning_rate=1e-3, no_cuda=True)
+            BaseTrainer(model, data, training_config=config, callbacks=[clock]).train()
+        return {"seconds": clock.end - clock.times[0]}
+
+    return {"pythae": epochs}
+
+
+# ---- a contestant's process ------------------------------------------------------------------------------------------------
+
+def likelihood_contestants(backend, samples, n=100):
+    """log p(x) of n images with the network of the IWAE: ours, and a compiled loop by hand."""
+    import keras
+    net, x = "iwae-50", images(n)
+    model, o = make_vaenb(net, x), {"jax": jax_functions, "tensorflow": tensorflow_functions}[backend]()
+    log_weights, chunk = hand_log_weights(net, o), 50
+    if backend == "jax":
+        import jax
+        import jax.numpy as jnp
+        p, data = jax.tree.map(jnp.asarray, weights(net)), jnp.asarray(x)
+        @jax.jit
+        def run(p, data, key):
+            body = lambda total, key: (jnp.logaddexp(total, jax.nn.logsumexp(log_weights(p, data, key, chunk)[0], 1)), None)
+            return jax.lax.scan(body, jnp.full(n, -jnp.inf), jax.random.split(key, samples // chunk))[0]
+        hands = {"hand": lambda: np.asarray(run(p, data, jax.random.key(0)))}
+    else:
+        import tensorflow as tf
+        p, data = [tuple(map(tf.constant, pair)) for pair in weights(net)], tf.constant(x)
+        def hand(xla):
+            @tf.function(jit_compile=xla)
+            def run(data):
+                def body(i, total):
+                    more = tf.reduce_logsumexp(log_weights(p, data, None, chunk)[0], 1)
+                    top = tf.maximum(total, more)
+                    return i + 1, top + tf.math.log(tf.exp(total - top) + tf.exp(more - top))
+                return tf.while_loop(lambda i, total: i < samples // chunk, body, (0, tf.fill((n,), -1e30)))[1]
+            return lambda: run(data).numpy()
+        hands = {"hand": hand(False), "hand, XLA": hand(True)}
+    return n, {"vaenb": lambda: model.log_likelihood(x, n_samples=samples), **hands}
+
+
+def single_contestants(backend):
+    """What is asked for once: a decoded code, 10,000 samples, an evaluation, codes of images."""
+    x = images(10_000)
+    model = make_vaenb("dense", x)
+    z = np.zeros((1, NETS["dense"]["d"]), "float32")
+    model.compile("adam")
+    import keras
+    from vaenb.noise import counters, normal
+    seed = keras.random.SeedGenerator(0)
+
+    class Draw(keras.Model):
+        def call(self, x): return x + normal((100, 784), seed)
+
+    def drawing(counted):
+        draw, row = Draw(), np.zeros((1, 1), "float32")
+        draw.compile(jit_compile=True)
+        def run():
+            with counters(counted): draw.predict_on_batch(row)
+        return run
+
+    return {"draw 78,400 normal numbers, compiled, by Keras": drawing(False), "draw 78,400 normal numbers, compiled, from counters": drawing(True), "decode one code": lambda: model.decode(z), "sample 10,000 images": lambda: model.sample(10_000, seed=0),
+            "evaluate 10,000 images": lambda: model.evaluate(x, batch_size=128, verbose=0), "encode 10,000 images": lambda: model.encode(x)}
+
+
+def serve(kind):
+    """Answers requests on standard input, one JSON object a line; the answer is one line, too."""
+    out, sys.stdout = sys.stdout, sys.stderr
+    epochs, rows, ready = {}, 0, {}
+    for line in sys.stdin:
+        ask = json.loads(line)
+        if ask["do"] == "train":
+            x, make = images(ask["n"]), {"vaenb": ours, "hand": hand_jax if kind == "jax" else hand_tensorflow, "keras example": keras_example, "pythae": pythae}
+            epochs = {}
+            for who in ask["who"]: epochs |= make[who](ask["net"], x, ask["batch"])
+            for run in epochs.values(): run(1), run(1)
+            rows, answer = ask["n"], list(epochs)
+        elif ask["do"] == "growth":
+            from vaenb import ELBO, IWAE, VAE, dense
+            x = images(ask["n"])
+            model = VAE.for_data(x, ask["d"], network=dense((200, 200), activation="tanh"), objective=IWAE(ask["k"]) if ask["k"] > 1 else ELBO())
+            model.compile("adam")
+            epochs, rows = {"vaenb": fitted(model, x, ask["batch"])}, ask["n"]
+            epochs["vaenb"](1), epochs["vaenb"](1)
+            answer = list(epochs)
+        elif ask["do"] == "turn":
+            start = time.perf_counter()
+            found = epochs[ask["who"]](ask["epochs"])
+            answer = rows * ask["epochs"] / (found["seconds"] if isinstance(found, dict) else time.perf_counter() - start)
+        elif ask["do"] == "prepare":
+            if ask["what"] == "likelihood": rows, ready = likelihood_contestants(kind, ask["samples"])
+            else: ready = single_contestants(kind)
+            for run in ready.values(): run()
+            answer = list(ready)
+        elif ask["do"] == "once":
+            start = time.perf_counter()
+            ready[ask["who"]]()
+            answer = time.perf_counter() - start
+        elif ask["do"] == "memory": answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        print(json.dumps(answer), file=out, flush=True)
+
+
+class Contestant:
+    """A process that waits for its turn."""
+    def __init__(self, kind, python=sys.executable):
+        self.kind = kind
+        env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **({"KERAS_BACKEND": kind} if kind != "pythae" else {})}
+        self.process = subprocess.Popen([python, __file__, "--serve", kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE if not os.environ.get("BENCH_SHOW") else None, text=True, env=env)
+
+    def __call__(self, **ask):
+        self.process.stdin.write(json.dumps(ask) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line: sys.exit(f"the process of {self.kind} has ended: " + (self.process.stderr.read()[-2000:] if self.process.stderr else ""))
+        return json.loads(line)
+
+    def __enter__(self): return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+# ---- the tournament --------------------------------------------------------------------------------------------------------
+
+def spread(values, digits=1): return {"median": round(statistics.median(values), digits), "min": round(min(values), digits), "max": round(max(values), digits)}
+
+
+def show(net, batch, rates, hand):
+    line = "   ".join(f"{name} {rate['median']:,.0f}" for name, rate in rates.items())
+    print(f"{net:9s} batch {batch:5d}   {line}   | of the hand-written: " + ", ".join(f"{b} {rates[f'{b} vaenb']['median'] / rates[name]['median']:.2f}" for b, name in hand.items()), flush=True)
+
+
+def train_rates(nets, batches, backends, python, repeats):
+    """Images per second by network and batch, all contestants in turns."""
     out = {}
-    for batch in (128, 640):
-        model = VAE.for_data(x, CODE, network=dense([512]))
-        model.compile("adam", jit_compile=True)
-        ours = lambda: model.fit(x, batch_size=batch, epochs=1, verbose=0)
-        hand = {"tensorflow": hand_tensorflow, "jax": hand_jax}[backend](x, batch)
-        rates = {"vaenb": [], "hand": []}
-        for turn in range(repeats + 1):  # the first turn compiles
-            for name, epoch in (("vaenb", ours), ("hand", hand)):
-                start = time.perf_counter()
-                epoch()
-                if turn: rates[name].append(EXAMPLES / (time.perf_counter() - start))
-        out[str(batch)] = {name: {"median": round(statistics.median(r)), "min": round(min(r)), "max": round(max(r))} for name, r in rates.items()}
-        out[str(batch)]["ratio"] = round(statistics.median(rates["vaenb"]) / statistics.median(rates["hand"]), 3)
+    for net in nets:
+        for batch in batches:
+            n = examples(net, batch)
+            crowd = [(Contestant(b), [w for w in ("vaenb", "hand", "keras example") if NETS[net]["k"] == 1 or w != "keras example"]) for b in backends]
+            if python and NETS[net]["k"] == 1: crowd.append((Contestant("pythae", python), ["pythae"]))
+            names = [(c, name) for c, who in crowd for name in c(do="train", net=net, batch=batch, n=n, who=who)]
+            rates = {}
+            for _ in range(repeats):
+                for c, name in names: rates.setdefault(f"{c.kind} {name}" if c.kind != "pythae" else name, []).append(c(do="turn", who=name, epochs=2))
+            memory = {c.kind: round(c(do="memory")) for c, _ in crowd}
+            for c, _ in crowd: c.__exit__()
+            rates = {name: spread(values, 0) for name, values in rates.items()}
+            hand = {b: max((name for name in rates if name.startswith(f"{b} hand")), key=lambda name: rates[name]["median"]) for b in backends}
+            out.setdefault(net, {})[str(batch)] = {"examples": n, "turns": repeats, "rates": rates, "hand": hand, "peak_mib": memory,
+                                                   "of_hand": {b: round(rates[f"{b} vaenb"]["median"] / rates[name]["median"], 3) for b, name in hand.items()},
+                                                   **({"of_pythae": {b: round(rates[f"{b} vaenb"]["median"] / rates["pythae"]["median"], 3) for b in backends}} if "pythae" in rates else {})}
+            show(net, batch, rates, hand)
+    return out
+
+
+def likelihood_times(backends, repeats):
+    """Seconds for log p(x) of 100 images, and the memory it takes, by the number of samples."""
+    out = {}
+    for backend in backends:
+        for samples in (500, 5000):
+            with Contestant(backend) as c:
+                start = c(do="memory")
+                names, times = c(do="prepare", what="likelihood", samples=samples), {}
+                for _ in range(repeats):
+                    for name in names: times.setdefault(name, []).append(c(do="once", who=name))
+            best = min((name for name in times if name != "vaenb"), key=lambda name: statistics.median(times[name]))
+            row = {"seconds": {name: spread(values, 3) for name, values in times.items()}, "hand": best, "of_hand": round(statistics.median(times[best]) / statistics.median(times["vaenb"]), 3)}
+            out.setdefault(backend, {})[str(samples)] = row
+            print(f"log p(x), {samples} samples, {backend}: {row['seconds']['vaenb']['median']:.2f} s; {row['of_hand']:.2f} of {best}", flush=True)
+        code = f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import throughput as t; x = t.images(100); m = t.make_vaenb('iwae-50', x); m.log_likelihood(x, n_samples=10); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; m.log_likelihood(x, n_samples=20000); print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a) / 2**10, a / 2**10)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        more, before = map(float, done.stdout.split()[-2:])
+        out[backend]["memory_mib"] = {"process_before": round(before), "more_for_20000_samples": round(more)}
+        print(f"log p(x), {backend}: {before:.0f} MiB before, {more:.0f} MiB more for 20,000 samples", flush=True)
+    return out
+
+
+def growth_rates(backends, repeats):
+    """How the rate of vaenb changes with one thing at a time: network 784-200-200-d, batch 100."""
+    base = dict(n=4000, batch=100, d=16, k=1)
+    axes = {"n": (1000, 4000, 16_000), "batch": (20, 100, 500, 2000), "d": (2, 16, 128, 512), "k": (1, 5, 20, 50)}
+    out = {}
+    for backend in backends:
+        with Contestant(backend) as c:
+            for axis, values in axes.items():
+                for value in values:
+                    case = {**base, axis: value}
+                    if axis == "k": case["n"] = max(500, 4000 // value)
+                    c(do="growth", **case)
+                    out.setdefault(backend, {}).setdefault(axis, {})[str(value)] = spread([c(do="turn", who="vaenb", epochs=2) for _ in range(repeats)], 0)
+                print(f"growth with {axis}, {backend}: " + ", ".join(f"{v} {r['median']:,.0f}" for v, r in out[backend][axis].items()), flush=True)
+    return out
+
+
+def start_times(backends, repeats):
+    """Seconds from nothing: to import, to a command's help, to the first step; and single requests."""
+    def timed(command, env=()):
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **dict(env)})
+            times.append(time.perf_counter() - start)
+        return spread(times, 3)
+    python = [sys.executable, "-c"]
+    first = "import numpy as np; from vaenb import VAE; x = (np.random.default_rng(0).random((128, 784)) < 0.13).astype('float32'); VAE.for_data(x, 16).fit(x, batch_size=128, verbose=0)"
+    out = {"python": timed([*python, "pass"]), "import vaenb": timed([*python, "import vaenb"]), "vaenb --help": timed([str(Path(sys.executable).with_name("vaenb")), "--help"])}
+    for backend in backends:
+        out[f"import keras, {backend}"] = timed([*python, "import keras"], {"KERAS_BACKEND": backend}.items())
+        out[f"first step done, {backend}"] = timed([*python, first], {"KERAS_BACKEND": backend}.items())
+        with Contestant(backend) as c:
+            for name in c(do="prepare", what="single"):
+                out[f"{name}, {backend}"] = spread([c(do="once", who=name) for _ in range(5 * repeats)], 5)
+            out[f"peak memory in MiB, {backend}"] = round(c(do="memory"))
+    for name, row in out.items(): print(f"{name:40s} {row['median'] if isinstance(row, dict) else row}", flush=True)
     return out
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--batches", type=int, nargs="+", default=[20, 128, 1024])
+    parser.add_argument("--only", nargs="+", default=[*NETS, "likelihood", "growth", "starts"], choices=[*NETS, "likelihood", "growth", "starts"])
+    parser.add_argument("--pythae", help="the Python of an environment that has pythae")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker:
-        print(json.dumps(measure(args.worker, args.repeats)))
-        return
-    record = {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}", "python": platform.python_version(),
-              "versions": {p: importlib.metadata.version(p) for p in ("keras", "tensorflow", "jax", "numpy") if importlib.util.find_spec(p)},
-              "protocol": f"dense 784-512-{CODE}-512-784, Bernoulli, Adam, {EXAMPLES} examples an epoch, {args.repeats} epochs each in turns, images per second", "results": {}}
-    for backend in ("tensorflow", "jax"):
-        if not importlib.util.find_spec(backend): continue
-        done = subprocess.run([sys.executable, __file__, "--worker", backend, "--repeats", str(args.repeats)], capture_output=True, text=True,
-                              env={**os.environ, "KERAS_BACKEND": backend})
-        if done.returncode: sys.exit(done.stderr[-3000:])
-        record["results"][backend] = json.loads(done.stdout.splitlines()[-1])
-        for batch, row in record["results"][backend].items():
-            print(f"{backend:11s} batch {batch:>4s}   vaenb {row['vaenb']['median']:7,d} images/s   hand-written {row['hand']['median']:7,d}   ratio {row['ratio']:.2f}", flush=True)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"recorded in {RESULT.relative_to(Path.cwd()) if RESULT.is_relative_to(Path.cwd()) else RESULT}")
+    if args.serve: return serve(args.serve)
+    backends = [b for b in ("tensorflow", "jax") if importlib.util.find_spec(b)]
+    versions = {p: importlib.metadata.version(p) for p in ("vaenb", "keras", "numpy", *backends)}
+    if args.pythae:
+        ask = "import importlib.metadata as m, json; print(json.dumps({p: m.version(p) for p in ('pythae', 'torch')}))"
+        versions |= json.loads(subprocess.run([args.pythae, "-c", ask], check=True, capture_output=True, text=True).stdout)
+    record = json.loads(args.out.read_text()) if args.out.exists() else {}
+    if record.get("versions", versions) != versions: record = {}  # never two machines' worth of software in one file
+    record |= {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}", "python": platform.python_version(), "versions": versions,
+               "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, compilation and preparations left out; median, least and most of the turns"}
+    def keep():
+        args.out.parent.mkdir(exist_ok=True, parents=True)
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    for net in NETS:
+        if net in args.only:
+            record.setdefault("training", {}).setdefault(net, {}).update(train_rates([net], args.batches, backends, args.pythae, args.repeats)[net])
+            keep()
+    for part, measure in (("likelihood", likelihood_times), ("growth", growth_rates), ("starts", start_times)):
+        if part in args.only:
+            record[part] = measure(backends, args.repeats)
+            keep()
+    print(f"recorded in {args.out}")
 
 
 if __name__ == "__main__":

@@ -309,7 +309,7 @@ function drawFrame(target, frame, facts, dark) {
   if (facts.shape.length === 1) { drawBars(target, frame, facts, dark); return; }
   const [ht, w, c] = facts.shape, pixels = new ImageData(w, ht);
   // Line art is ink on paper, as in the book's figures, and in the dark chalk on slate; a photograph is what it is.
-  const [paper, ink] = !facts.ink || c > 1 ? [[0, 0, 0], [255, 255, 255]] : dark ? [[20, 21, 24], [244, 242, 236]] : [[255, 255, 255], [24, 25, 28]];
+  const [paper, ink] = !facts.drawing || c > 1 ? [[0, 0, 0], [255, 255, 255]] : dark ? [[20, 21, 24], [244, 242, 236]] : [[255, 255, 255], [24, 25, 28]];
   for (let i = 0; i < w * ht; i++) {
     for (let k = 0; k < 3; k++) pixels.data[4 * i + k] = paper[k] + ((ink[k] - paper[k]) * frame[c * i + (c > 1 ? k : 0)]) / 255;
     pixels.data[4 * i + 3] = 255;

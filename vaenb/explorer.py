@@ -113,7 +113,7 @@ def code_facts(model, x, codes): # x: (n, *event_shape); codes: (m, d), those th
         "mean": scale["mean"].tolist(), "scale": scale["scale"].tolist(), "scale_of": scale["scale_of"], "norm": [float(norm.mean()), float(norm.std())],
         "drawn": "draws from the prior" if hasattr(model, "prior") else "most codes", "circles": isinstance(getattr(model, "prior", None), StandardNormal), "sources": sources}
 
-# %% ../nbs/seeing/62_explorer.ipynb #7c2ed371
+# %% ../nbs/seeing/62_explorer.ipynb #70d82338
 def view_facts(
     model, # a `VAE` or `Autoencoder`
     source, # a `Dataset`, or an array (n, *event_shape)
@@ -134,7 +134,7 @@ def view_facts(
         "shape": list(shape), "range": [low, high], "levels": known["levels"], "thumbs": picture_sheet(thumbs, known["range"]), "index": rows.tolist(),
         "labels": None if labels is None else labels[rows].tolist(), "label_range": None if labels is None else [int(labels.min()), int(labels.max())],
         "classes": list(known["classes"]) if known["classes"] and labels is not None else None,
-        "split": known["split"], "ink": box is not None, "drawing": box and {"box": box}, "notes": []}
+        "split": known["split"], "drawing": box and {"box": box}, "notes": []}
 
 # %% ../nbs/seeing/62_explorer.ipynb #3932a53d
 def atlas_facts(
@@ -182,14 +182,14 @@ def fragment_html(facts): # facts: what `static_facts` returned
             f'<script type="application/json" id="{name}-facts">{content}</script>\n'
             f'<script type="module">\n{code}\nstart(document.getElementById("{name}"), JSON.parse(document.getElementById("{name}-facts").textContent));\n</script>')
 
-# %% ../nbs/seeing/62_explorer.ipynb #72d4fc77
+# %% ../nbs/seeing/62_explorer.ipynb #919cae8d
 def nearest_rows(
     images, # (n, *event_shape)
     x, # (m, *event_shape): where to look
 ):     # (n,) ints
     "For each image the row of `x` with the smallest squared distance."
-    a, b = (np.asarray(v, "float32").reshape(len(v), -1) for v in (images, x))
-    return np.argmin((b**2).sum(1) - 2 * a @ b.T, axis=1)
+    from sklearn.metrics import pairwise_distances_argmin # late: the import takes half a second
+    return pairwise_distances_argmin(*(np.asarray(v, "float32").reshape(len(v), -1) for v in (images, x)))
 
 # %% ../nbs/seeing/62_explorer.ipynb #35a8f339
 class _Answers:

@@ -99,11 +99,12 @@ class Part(keras.layers.Layer):
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.arguments)})"
 
-# %% ../nbs/foundations/14_likelihood.ipynb #35e3b8d9
+# %% ../nbs/foundations/14_likelihood.ipynb #16a08fc2
 @keras.saving.register_keras_serializable("vaenb")
 class Likelihood(Part):
     "A family of distributions p(x|z); a subclass gives `log_prob_each`, `mean`, `draw`, `initial_features` and `outside`."
     param_size = 1                # numbers per coordinate that the decoder must give
+    alike = False                 # whether `log_prob_each` treats all coordinates alike, or all of a channel, so that it may be given rows
     support = "any real numbers"  # in words, for messages
 
     def feature_shape(self, event_shape):
@@ -118,8 +119,12 @@ class Likelihood(Part):
             tail = tuple(np.shape(value))[-len(shape):]
             if len(tail) != len(shape) or not all(a in (None, b) for a, b in zip(tail, shape)):
                 raise ValueError(f"{self}: the shape of {name} is {tuple(np.shape(value))}, but must end in {shape}.")
-        each = self.log_prob_each(ops.cast(x, "float32"), ops.cast(features, "float32"), training)
-        return sum_event(each, len(self.event_shape))
+        x, features, ndim = ops.cast(x, "float32"), ops.cast(features, "float32"), len(self.event_shape)
+        if self.alike and ndim > 1:  # images as rows: XLA is up to twice as slow with axes of length 1 at the end
+            rows = (math.prod(self.event_shape[:-1]), *([] if self.event_shape[-1] == 1 else self.event_shape[-1:]))
+            lead = [ops.shape(a)[:len(a.shape) - len(shape)] for a, shape in ((x, self.event_shape), (features, self.feature_shape(self.event_shape)))]
+            x, features, ndim = ops.reshape(x, (*lead[0], *rows)), ops.reshape(features, (*lead[1], *rows, *self.feature_shape(self.event_shape)[ndim:])), len(rows)
+        return sum_event(self.log_prob_each(x, features, training), ndim)
 
     def observe(self, x, training=False):
         "What the model sees of `x`: here `x` itself."
@@ -158,10 +163,11 @@ def logit(
     mean = np.clip(np.asarray(mean, "float64"), margin, 1 - margin)
     return np.log(mean / (1 - mean)).astype("float32")
 
-# %% ../nbs/foundations/14_likelihood.ipynb #9530c7fd
+# %% ../nbs/foundations/14_likelihood.ipynb #f0e89b63
 @keras.saving.register_keras_serializable("vaenb")
 class Bernoulli(Likelihood):
     "Coins; features are log-odds. With `binarize`, x holds grey values: the chances of coins that are tossed at every training visit."
+    alike = True
     arguments = ("binarize",)
 
     def __init__(self, binarize=False, **kwargs):
@@ -212,10 +218,11 @@ def continuous_bernoulli_mean(
     positive = -1 / ops.expm1(-large) - 1 / large
     return ops.where(near, series, ops.where(ops.cast(logits, "float32") > 0, positive, 1 - positive))
 
-# %% ../nbs/foundations/14_likelihood.ipynb #eb3450a1
+# %% ../nbs/foundations/14_likelihood.ipynb #ab92e512
 @keras.saving.register_keras_serializable("vaenb")
 class ContinuousBernoulli(Likelihood):
     "Grey values in [0, 1] with a density exponential in x; features are log-odds (Loaiza-Ganem and Cunningham 2019)."
+    alike = True
     support = "values in [0, 1]"
 
     def outside(self, x):
@@ -237,10 +244,11 @@ class ContinuousBernoulli(Likelihood):
         logits = np.linspace(-100, 100, 20001, dtype="float32")
         return np.interp(mean, ops.convert_to_numpy(continuous_bernoulli_mean(logits)), logits).astype("float32")
 
-# %% ../nbs/foundations/14_likelihood.ipynb #a7e97d01
+# %% ../nbs/foundations/14_likelihood.ipynb #f18e1ec6
 @keras.saving.register_keras_serializable("vaenb")
 class Normal(Likelihood):
     "Real numbers with one standard deviation: a number, 'learned', or 'optimal' (Rybkin, Daniilidis and Levine 2021). Features are means."
+    alike = True
     arguments = ("sigma",)
 
     def __init__(self, sigma=1.0, **kwargs):
@@ -375,10 +383,11 @@ class Categorical(LevelLikelihood):
     def initial_features(self, mean):
         return ops.convert_to_numpy(beta_binomial_log_prob(np.arange(self.levels), logit(mean)[..., None], math.log(2), self.levels, event_ndim=0))
 
-# %% ../nbs/foundations/14_likelihood.ipynb #f06128ca
+# %% ../nbs/foundations/14_likelihood.ipynb #f28f4902
 @keras.saving.register_keras_serializable("vaenb")
 class Poisson(Likelihood):
     "Counts 0, 1, 2, ...; features are logs of the expected count."
+    alike = True
     support = "counts 0, 1, 2, ..."
 
     def outside(self, x):

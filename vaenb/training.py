@@ -249,7 +249,7 @@ def _failure(model, saver, arrays): # puts back what was good, and says what was
     where = f"after epoch {epoch + 1}" if step == order["steps"] else f"from batch {step + 1} of epoch {epoch + 1} on" if until <= step + 1 else f"from one of the batches {step + 1} to {until} of epoch {epoch + 1} on"
     return FloatingPointError(f"the loss is not finite {where}: {likely_cause(model, max((batch[0] for batch in some), key=lambda x: np.abs(x).max() if np.isfinite(x).all() else np.inf))}; the model has its weights from {since} again")
 
-# %% ../nbs/using/70_training.ipynb #8c9714dc
+# %% ../nbs/using/70_training.ipynb #7b87fefa
 def _order(model, arrays, batch_size, seed): # what a training must have in common with the one that it goes on with
     some = [np.ascontiguousarray(a[::max(1, len(a) // 100)]) for a in arrays]
     return {"examples": len(arrays[0]), "batch_size": batch_size, "steps": -(-len(arrays[0]) // batch_size), "seed": seed, "data": zlib.crc32(b"".join(a.tobytes() for a in some)),
@@ -259,6 +259,7 @@ def _prepared(model, x, y): # the arrays, and the model compiled and built for t
     if not hasattr(x, "shape") or not hasattr(x, "__getitem__"): raise ValueError("x is not an array: a training that can be taken up again draws its batches itself, so give it the examples as one array")
     if hasattr(model, "check_data") and isinstance(x, np.ndarray): x, y = model.check_data(x), model.check_targets(x, y)
     if hasattr(model, "choose_jit") and not model.compiled: model.compile()
+    if not isinstance(model, BlockTraining) and getattr(model, "steps_per_execution", 1) != 1: raise ValueError(f"the model is compiled with steps_per_execution={model.steps_per_execution}, with which Keras runs over the end of an epoch: compile it with 1")
     if not model.built: model.build((None, *x.shape[1:]))
     if not model.optimizer.built: model.optimizer.build(model.trainable_variables)
     return (x,) if y is None else (x, y)

@@ -252,7 +252,7 @@ class _Fitted(_Terms):
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [c for c in (callbacks,) if c]
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=[_Epochs(), *callbacks], **kwargs)
 
-# %% ../nbs/models/22_vae.ipynb #b7ac7ed4
+# %% ../nbs/models/22_vae.ipynb #79276e6d
 @keras.saving.register_keras_serializable("vaenb")
 class VAE(_Fitted):
     "A variational autoencoder from five parts: network, likelihood, posterior, prior and objective."
@@ -281,7 +281,7 @@ class VAE(_Fitted):
         "log p(x) in nats per example, (n,), estimated with importance samples (Burda et al. 2016, eq. 8); low by chance rather than high."
         x = self.check_data(x, once=True)
         self.rewind(seed)
-        budget = max(1, 2**22 // int(np.prod(self.image_shape)))
+        budget = max(1, 2**21 // int(np.prod(self.image_shape)))  # what a processor keeps near
         chunk = min(n_samples, 128, budget)
         total = np.full(len(x), -np.inf)
         for done in range(0, n_samples, chunk):
