@@ -120,7 +120,7 @@ def steps_at_once(
     size = int(seconds * speed / (6 * batch_size * max(work, 1e4)))
     return min(size, 500) if size >= 4 else 0
 
-# %% ../nbs/foundations/15_block.ipynb #5116e770
+# %% ../nbs/foundations/15_block.ipynb #22d6da79
 class _BlockChoice(BlockSteps):
     "How long the blocks of a training are."
     block_size, blocks_possible = "auto", False
@@ -143,7 +143,7 @@ class _BlockChoice(BlockSteps):
         backend, size = keras.backend.backend(), self.block_size
         whole = self.blocks_possible and all(type(a) is np.ndarray for a in data.arrays) and sum(a.nbytes for a in data.arrays) < 2**31
         if not whole or size == 1 or backend == "torch" or isinstance(callbacks, keras.callbacks.CallbackList) or keras.distribution.distribution() is not None: return 0
-        if size == "auto" and (backend == "tensorflow" and data.steps * epochs <= 4000 or not all(map(content_with_blocks, callbacks))): return 0
+        if size == "auto" and (data.steps * epochs <= {"tensorflow": 4000, "jax": 400}[backend] or not all(map(content_with_blocks, callbacks))): return 0
         if size == "auto" and backend == "jax" and keras.distribution.list_devices()[0].startswith("cpu") and any("Conv" in type(layer).__name__ for layer in self._flatten_layers()): return 0
         built = lambda: all(layer.built for layer in self._flatten_layers())
         if not built(): self(keras.KerasTensor((1, *data.arrays[0].shape[1:]))) # a layer without weights counts as built only after a call
