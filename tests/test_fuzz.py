@@ -58,7 +58,7 @@ def _with_arguments(function, names):
     return function
 
 
-def tried(function, *args, longest=900, **kwargs):
+def tried(function, *args, **kwargs):
     """What the function returns; None after an error that the package raised in one sentence. Anything else fails the test."""
     try: return function(*args, **kwargs)
     except ERRORS as error:
@@ -66,7 +66,7 @@ def tried(function, *args, longest=900, **kwargs):
         assert where.startswith(PACKAGE), f"{type(error).__name__} comes from {where}: {error}"
         text = str(error)
         assert "cannot be read" in text or not any(words in text for words in INNARDS), f"Python speaks, not the package: {text!r}"
-        assert "\n" not in text.strip() and 15 < len(text) < longest, f"not one sentence: {text!r}"
+        assert "\n" not in text.strip() and 15 < len(text) < 900, f"not one sentence: {text!r}"
         return None
 
 
