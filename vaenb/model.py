@@ -178,7 +178,7 @@ class _Checked(_Structure):
         x, y, *rest = (*data, None) if len(data) == 1 else data
         return self.check_data(x, names[0], once), self.check_targets(x, y, names[1]), *rest
 
-# %% ../nbs/foundations/17_model.ipynb #9a7669cf
+# %% ../nbs/foundations/17_model.ipynb #3d9d33c3
 class _Compiled(_Checked):
     "How a training is compiled: by XLA or not, and in how long blocks."
     def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
@@ -195,6 +195,16 @@ class _Compiled(_Checked):
 
     def train_step(self, *args):
         with counters(keras.backend.backend() == "tensorflow" and self.jit_compile is True and not keras.distribution.list_devices("gpu")): return super().train_step(*args)
+
+    def _as_loaded(self, make, force): # a model that was loaded is not compiled for a long training; both must draw the same numbers
+        before = self.jit_compile
+        if self.jit_by_length and self.choose_jit() is False: self.jit_compile = False
+        try: return make(force)
+        finally: self.jit_compile = before
+
+    def make_test_function(self, force=False): return self._as_loaded(super().make_test_function, force)
+
+    def make_predict_function(self, force=False): return self._as_loaded(super().make_predict_function, force)
 
     def expect(self, steps):
         if self.jit_by_length and self.train_function is None and self.choose_jit(steps) is True: self.jit_compile = True
