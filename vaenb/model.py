@@ -178,9 +178,11 @@ class _Checked(_Structure):
         x, y, *rest = (*data, None) if len(data) == 1 else data
         return self.check_data(x, names[0], once), self.check_targets(x, y, names[1]), *rest
 
-# %% ../nbs/foundations/17_model.ipynb #3d9d33c3
+# %% ../nbs/foundations/17_model.ipynb #713be0c0
 class _Compiled(_Checked):
     "How a training is compiled: by XLA or not, and in how long blocks."
+    jit_by_length = True  # until `compile` says otherwise; a model may be asked for outputs before
+
     def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
         self.jit_by_length = jit_compile == "auto"
         super().compile(optimizer, loss, jit_compile=self.choose_jit() if self.jit_by_length else jit_compile, **kwargs)
