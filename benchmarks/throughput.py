@@ -44,7 +44,7 @@ def images(n):
 
 def examples(net, batch):
     "Examples in an epoch: up to a second of work, and whole batches."
-    rough = {"dense": 8000, "iwae-1": 8000, "iwae-50": 400, "conv": 500}[net] * (0.4 if batch < 100 else 1)
+    rough = {"dense": 32000, "iwae-1": 32000, "iwae-50": 2400, "conv": 1600}[net] * (0.4 if batch < 100 else 1)
     return max(4 if batch < 1000 else 2, round(rough / batch)) * batch
 
 

@@ -101,7 +101,7 @@ def content_with_blocks(
     names = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     return not any(name in vars(owner) for owner in (callback, *type(callback).__mro__[:type(callback).__mro__.index(keras.callbacks.Callback)]) for name in names)
 
-# %% ../nbs/foundations/15_block.ipynb #3118ec99
+# %% ../nbs/foundations/15_block.ipynb #805c5136
 def multiplications(
     network, # a Keras model of built-in layers
 ):
@@ -113,12 +113,11 @@ def multiplications(
 def steps_at_once(
     batch_size, # int
     work, # float: multiplications for one example, in one pass
-    seconds=0.25, # float: how long a block may take
+    seconds=0.5, # float: how long a block may take
     speed=1e11, # float: additions and multiplications in a second, on two cores of a processor
 ):
-    "How many steps make a block; 0 where a step is so long that nothing is gained."
-    size = int(seconds * speed / (6 * batch_size * max(work, 1e4)))
-    return min(size, 500) if size >= 4 else 0
+    "How many steps make a block: at least one, which still spares the way of its batch to the device."
+    return min(max(1, int(seconds * speed / (6 * batch_size * max(work, 1e4)))), 500)
 
 # %% ../nbs/foundations/15_block.ipynb #22d6da79
 class _BlockChoice(BlockSteps):

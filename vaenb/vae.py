@@ -6,13 +6,14 @@
 __all__ = ['Codes', 'Prior', 'StandardNormal', 'Posterior', 'DiagonalNormal', 'Objective', 'warmup_weight', 'ELBO', 'VAE',
            'VariationalAutoencoder']
 
-# %% ../nbs/models/22_vae.ipynb #8ccff570
+# %% ../nbs/models/22_vae.ipynb #08fad346
 import warnings
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from .block import multiplications
 from .distribution import bound_logvar, monte_carlo_kl, normal_kl, normal_log_prob, sample_normal
 from .likelihood import Bernoulli, Part
 from .model import LatentModel, parts_for
@@ -252,7 +253,7 @@ class _Fitted(_Terms):
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [c for c in (callbacks,) if c]
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=[_Epochs(), *callbacks], **kwargs)
 
-# %% ../nbs/models/22_vae.ipynb #79276e6d
+# %% ../nbs/models/22_vae.ipynb #f957dc45
 @keras.saving.register_keras_serializable("vaenb")
 class VAE(_Fitted):
     "A variational autoencoder from five parts: network, likelihood, posterior, prior and objective."
@@ -279,13 +280,16 @@ class VAE(_Fitted):
         seed=0, # int: of the draws
     ):
         "log p(x) in nats per example, (n,), estimated with importance samples (Burda et al. 2016, eq. 8); low by chance rather than high."
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1: raise ValueError(f"n_samples is {n_samples!r}, but it must be a whole number of at least 1")
         x = self.check_data(x, once=True)
         self.rewind(seed)
+        even = lambda n, most: -(-n // -(-n // most))  # parts of nearly one size, which is compiled once
         budget = max(1, 2**21 // int(np.prod(self.image_shape)))  # what a processor keeps near
-        chunk = min(n_samples, 128, budget)
+        chunk = even(n_samples, min(128, budget))
+        rows, long = even(len(x), budget // chunk), len(x) * n_samples * multiplications(self.decoder) > 4e11  # some ten seconds
         total = np.full(len(x), -np.inf)
         for done in range(0, n_samples, chunk):
-            log_w = self._run("log_weights", x, batch_size=1 << (budget // chunk).bit_length() - 1, n_samples=min(chunk, n_samples - done))
+            log_w = self._run("log_weights", x, batch_size=rows, long=long, n_samples=min(chunk, n_samples - done))
             total = np.logaddexp(total, np.logaddexp.reduce(log_w.astype("float64"), axis=1))
         return total - np.log(n_samples)
 
