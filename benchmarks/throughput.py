@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+IMAGES = 400  # of a log-likelihood
 RESULT = Path(__file__).parent / "results" / "throughput.json"
 NETS = {  # hidden layers, activation, code, importance samples
     "dense": dict(hidden=(512,), act="relu", d=16, k=1),
@@ -200,6 +201,57 @@ def hand_tensorflow(net, x, batch):
     return {f"hand {'loop' if loop else 'steps'}{', XLA' if xla else ''}": contestant(loop, xla) for loop, xla in kinds}
 
 
+def products(net, x, batch, backend):
+    """A step's matrix products and nothing else, there and back: what no program on that backend can go below.
+
+    The kernels move a little, so that a compiler can leave none of the products out."""
+    d, half = NETS[net]["d"], len(NETS[net]["hidden"]) + 1
+
+    def there(ws, h):
+        acts = [h]
+        for w in ws: acts.append(acts[-1] @ w)
+        return acts
+
+    def back(ws, acts, g, turned):
+        moved = []
+        for w, h in zip(ws[::-1], acts[-2::-1]):
+            moved.insert(0, w - 1e-9 * (turned(h) @ g))
+            g = g @ turned(w)
+        return moved, g
+
+    def step(ws, rows, turned, concat):
+        encoder = there(ws[:half], rows)
+        decoder = there(ws[half:], encoder[-1][:, :d])
+        after, g = back(ws[half:], decoder, decoder[-1], turned)
+        return back(ws[:half], encoder, concat([g, g], 1), turned)[0] + after
+
+    kernels, rng, flat = [w / 10 for w, _ in weights(net)], np.random.default_rng(0), x.reshape(len(x), -1)
+    orders = lambda: rng.permutation(len(x)).reshape(-1, batch).astype("int32")
+    if backend == "jax":
+        import jax
+        import jax.numpy as jnp
+        data, box = jnp.asarray(flat), [[jnp.asarray(w) for w in kernels]]
+        run = jax.jit(lambda data, ws, order: jax.lax.scan(lambda ws, rows: (step(ws, data[rows], jnp.transpose, jnp.concatenate), None), ws, order)[0])
+        def epochs(n):
+            for _ in range(n): box[0] = run(data, box[0], orders())
+            jax.block_until_ready(box[0])
+        return {"products alone": epochs}
+    import tensorflow as tf
+    data = tf.constant(flat)
+
+    def contestant(xla):
+        box = [[tf.constant(w) for w in kernels]]
+        @tf.function(jit_compile=xla)
+        def run(data, ws, order):
+            one = lambda i, ws: (i + 1, step(ws, tf.ensure_shape(tf.gather(data, order[i]), (batch, 784)), tf.transpose, tf.concat))
+            return tf.while_loop(lambda i, ws: i < len(order), one, (0, ws))[1]
+        def epochs(n):
+            for _ in range(n): box[0] = run(data, box[0], tf.constant(orders()))
+            box[0][0].numpy()
+        return epochs
+    return {f"products alone{', XLA' if xla else ''}": contestant(xla) for xla in (False, True)}
+
+
 # ---- the others ------------------------------------------------------------------------------------------------------------
 
 def keras_networks(net, keras):
@@ -326,7 +378,7 @@ def pythae(net, x, batch):
 
 # ---- a contestant's process ------------------------------------------------------------------------------------------------
 
-def likelihood_contestants(backend, samples, n=100):
+def likelihood_contestants(backend, samples, n=IMAGES):
     """log p(x) of n images with the network of the IWAE: ours, and a compiled loop by hand."""
     import keras
     net, x = "iwae-50", images(n)
@@ -388,7 +440,7 @@ def serve(kind):
     for line in sys.stdin:
         ask = json.loads(line)
         if ask["do"] == "train":
-            x, make = images(ask["n"]), {"vaenb": ours, "hand": hand_jax if kind == "jax" else hand_tensorflow, "keras example": keras_example, "pythae": pythae}
+            x, make = images(ask["n"]), {"vaenb": ours, "hand": hand_jax if kind == "jax" else hand_tensorflow, "products": lambda *case: products(*case, kind), "keras example": keras_example, "pythae": pythae}
             epochs = {}
             for who in ask["who"]: epochs |= make[who](ask["net"], x, ask["batch"])
             for run in epochs.values(): run(1), run(1)
@@ -455,7 +507,7 @@ def train_rates(nets, batches, backends, python, repeats):
     for net in nets:
         for batch in batches:
             n = examples(net, batch)
-            crowd = [(Contestant(b), [w for w in ("vaenb", "hand", "keras example") if NETS[net]["k"] == 1 or w != "keras example"]) for b in backends]
+            crowd = [(Contestant(b), ["vaenb", "hand", *(["keras example"] if NETS[net]["k"] == 1 else []), *(["products"] if net == "dense" else [])]) for b in backends]
             if python and NETS[net]["k"] == 1: crowd.append((Contestant("pythae", python), ["pythae"]))
             names = [(c, name) for c, who in crowd for name in c(do="train", net=net, batch=batch, n=n, who=who)]
             rates = {}
@@ -473,7 +525,7 @@ def train_rates(nets, batches, backends, python, repeats):
 
 
 def likelihood_times(backends, repeats):
-    """Seconds for log p(x) of 100 images, and the memory it takes, by the number of samples."""
+    """Seconds for log p(x), and the memory it takes, by the number of samples."""
     out = {}
     for backend in backends:
         for samples in (500, 5000):
@@ -483,10 +535,10 @@ def likelihood_times(backends, repeats):
                 for _ in range(repeats):
                     for name in names: times.setdefault(name, []).append(c(do="once", who=name))
             best = min((name for name in times if name != "vaenb"), key=lambda name: statistics.median(times[name]))
-            row = {"seconds": {name: spread(values, 3) for name, values in times.items()}, "hand": best, "of_hand": round(statistics.median(times[best]) / statistics.median(times["vaenb"]), 3)}
+            row = {"images": IMAGES, "seconds": {name: spread(values, 3) for name, values in times.items()}, "hand": best, "of_hand": round(statistics.median(times[best]) / statistics.median(times["vaenb"]), 3)}
             out.setdefault(backend, {})[str(samples)] = row
             print(f"log p(x), {samples} samples, {backend}: {row['seconds']['vaenb']['median']:.2f} s; {row['of_hand']:.2f} of {best}", flush=True)
-        code = f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import throughput as t; x = t.images(100); m = t.make_vaenb('iwae-50', x); m.log_likelihood(x, n_samples=10); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; m.log_likelihood(x, n_samples=20000); print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a) / 2**10, a / 2**10)"
+        code = f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import throughput as t; x = t.images(t.IMAGES); m = t.make_vaenb('iwae-50', x); m.log_likelihood(x, n_samples=10); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; m.log_likelihood(x, n_samples=20000); print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a) / 2**10, a / 2**10)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"})
         more, before = map(float, done.stdout.split()[-2:])
         out[backend]["memory_mib"] = {"process_before": round(before), "more_for_20000_samples": round(more)}
