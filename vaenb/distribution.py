@@ -55,7 +55,7 @@ def normal_entropy(
     (logvar,) = _tensors(logvar)
     return sum_event(0.5 * (logvar + math.log(2 * math.pi * math.e)), event_ndim)
 
-# %% ../nbs/foundations/12_distribution.ipynb #e23de042
+# %% ../nbs/foundations/12_distribution.ipynb #a98bfbec
 def sample_normal(
     mu,              # (n, d): means
     logvar,          # (n, d): log-variances
@@ -65,12 +65,12 @@ def sample_normal(
     "Samples mu + sigma * eps, differentiable in mu and logvar (Kingma and Welling 2014, section 2.4)."
     mu, logvar = _tensors(mu, logvar)
     mu, logvar = mu + ops.zeros_like(logvar), logvar + ops.zeros_like(mu)
-    shape = list(ops.shape(mu))
+    shape, inv_sigma = list(ops.shape(mu)), ops.exp(-0.5 * logvar)
     if n_samples is not None:
-        mu, logvar = ops.expand_dims(mu, 1), ops.expand_dims(logvar, 1)
+        mu, inv_sigma = ops.expand_dims(mu, 1), ops.expand_dims(inv_sigma, 1)
         shape.insert(1, n_samples)
     eps = normal(shape, seed, keras.backend.standardize_dtype(mu.dtype))
-    return mu + ops.exp(0.5 * logvar) * eps
+    return mu + eps / inv_sigma  # XLA would repeat a product, and the noise with it, wherever z is used; not so a quotient
 
 # %% ../nbs/foundations/12_distribution.ipynb #e4e380e5
 def bound_logvar(

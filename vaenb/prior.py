@@ -95,11 +95,11 @@ class _PseudoInputs(_Mixture):
         raw, state = ops.convert_to_tensor(self.raw), ops.convert_to_tensor(self.state)
         return ops.where(state > 1.5, ops.sigmoid(raw), raw)
 
-# %% ../nbs/models/26_prior.ipynb #e07300f7
+# %% ../nbs/models/26_prior.ipynb #d3339c08
 @keras.saving.register_keras_serializable("vaenb")
 class VampPrior(_PseudoInputs):
     "The mixture of the posteriors of learned pseudo-inputs, with equal weights (Tomczak and Welling 2018, section 3)."
-    block = 2**23 # numbers (components times codes times dimensions) that log_prob holds at once
+    block, near = 2**23, 2**20 # numbers (components times codes times dimensions) that log_prob holds at once, and that stay near a processor
 
     def __init__(
         self,
@@ -114,10 +114,12 @@ class VampPrior(_PseudoInputs):
     def log_prob(self, z): # z: (..., latent_dim)
         "log p(z) in nats, (...)."
         params, flat = self.components(), ops.reshape(z, (1, -1, self.latent_dim))
-        step = max(1, self.block // (self.latent_dim * (flat.shape[1] or 1024)))  # a batch of unknown size counts as 1024
+        each = self.latent_dim * (flat.shape[1] or 1024)  # a batch of unknown size counts as 1024
+        step = max(1, self.block // each)
+        if keras.backend.backend() == "tensorflow": step = min(step, max(self.near // each, -(-self.n_components // 8)))  # it goes through all numbers once for each operation
         blocks = [keras.tree.map_structure(lambda p: p[i:i + step], params) for i in range(0, self.n_components, step)]
-        each = ops.concatenate([self.log_q(some, flat) for some in blocks], axis=0)
-        return ops.reshape(log_mean_exp(each, axis=0), ops.shape(z)[:-1])
+        log_q = ops.concatenate([self.log_q(some, flat) for some in blocks], axis=0)
+        return ops.reshape(log_mean_exp(log_q, axis=0), ops.shape(z)[:-1])
 
     def sample(self, n, seed=None, temperature=1.0): # n: int; temperature: scales the spread around the posteriors' means
         "Codes drawn from the prior, (n, latent_dim)."
