@@ -55,7 +55,8 @@ def python(*words, code=0, cache=None):
 def folder(request, tmp_path_factory):
     "Two runs of one protocol: one undisturbed, the other stopped after each block of steps and each twenty images, and killed in between."
     if importlib.util.find_spec(request.param) is None: pytest.skip(f"{request.param} is not installed")
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp("reproduce") / request.param
+    folder.mkdir()
     python("-c", DRIVER, folder, request.param, "start", code=-9, cache=folder / "cache")
     assert not list(folder.glob("sliced/*.json"))
     calls = int(re.search(r"calls (\d+)", python("-c", DRIVER, folder, request.param, "end", cache=folder / "cache"))[1])
@@ -63,7 +64,7 @@ def folder(request, tmp_path_factory):
     return folder
 
 
-def result(folder, place): return json.loads((folder / place / f"{NAME.format(folder.name.rstrip('0'))}.json").read_text())
+def result(folder, place): return json.loads((folder / place / f"{NAME.format(folder.name)}.json").read_text())
 
 
 def test_a_sliced_and_killed_run_equals_an_undisturbed_one(folder):
