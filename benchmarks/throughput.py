@@ -3,7 +3,7 @@
     make bench                                                        # all of it, with pythae in a virtual environment of its own
     python benchmarks/throughput.py                                   # every backend that is installed, without pythae
     python benchmarks/throughput.py --pythae build/pythae/bin/python  # and pythae, run by that Python
-    python benchmarks/throughput.py --only dense --repeats 9          # one part: dense, iwae, conv, likelihood, growth or starts
+    python benchmarks/throughput.py --only dense --repeats 9          # one part: dense, iwae-1, iwae-50, conv, likelihood, growth or starts
 
 Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is one compiled scan over data on the device;
 TensorFlow: the faster of a compiled step and a compiled loop over an epoch); the plain Keras example's approach (a `Sampling`

@@ -253,7 +253,7 @@ class _Fitted(_Terms):
         callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [c for c in (callbacks,) if c]
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=[_Epochs(), *callbacks], **kwargs)
 
-# %% ../nbs/models/22_vae.ipynb #f957dc45
+# %% ../nbs/models/22_vae.ipynb #fc9644d2
 @keras.saving.register_keras_serializable("vaenb")
 class VAE(_Fitted):
     "A variational autoencoder from five parts: network, likelihood, posterior, prior and objective."
@@ -286,7 +286,8 @@ class VAE(_Fitted):
         even = lambda n, most: -(-n // -(-n // most))  # parts of nearly one size, which is compiled once
         budget = max(1, 2**21 // int(np.prod(self.image_shape)))  # what a processor keeps near
         chunk = even(n_samples, min(128, budget))
-        rows, long = even(len(x), budget // chunk), len(x) * n_samples * multiplications(self.decoder) > 4e11  # some ten seconds
+        grain = max(1, budget // chunk // 8)  # so that few numbers of rows are ever compiled
+        rows, long = grain * -(-even(len(x), budget // chunk) // grain), len(x) * n_samples * multiplications(self.decoder) > 4e11  # some ten seconds
         total = np.full(len(x), -np.inf)
         for done in range(0, n_samples, chunk):
             log_w = self._run("log_weights", x, batch_size=rows, long=long, n_samples=min(chunk, n_samples - done))
