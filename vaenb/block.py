@@ -119,7 +119,7 @@ def steps_at_once(
     "How many steps make a block: at least one, which still spares the way of its batch to the device."
     return min(max(1, int(seconds * speed / (6 * batch_size * max(work, 1e4)))), 500)
 
-# %% ../nbs/foundations/15_block.ipynb #22d6da79
+# %% ../nbs/foundations/15_block.ipynb #aeb196de
 class _BlockChoice(BlockSteps):
     "How long the blocks of a training are."
     block_size, blocks_possible = "auto", False
@@ -142,7 +142,7 @@ class _BlockChoice(BlockSteps):
         backend, size = keras.backend.backend(), self.block_size
         whole = self.blocks_possible and all(type(a) is np.ndarray for a in data.arrays) and sum(a.nbytes for a in data.arrays) < 2**31
         if not whole or size == 1 or backend == "torch" or isinstance(callbacks, keras.callbacks.CallbackList) or keras.distribution.distribution() is not None: return 0
-        if size == "auto" and (data.steps * epochs <= {"tensorflow": 4000, "jax": 400}[backend] or not all(map(content_with_blocks, callbacks))): return 0
+        if size == "auto" and (data.steps * epochs <= 400 or not all(map(content_with_blocks, callbacks))): return 0
         if size == "auto" and backend == "jax" and keras.distribution.list_devices()[0].startswith("cpu") and any("Conv" in type(layer).__name__ for layer in self._flatten_layers()): return 0
         built = lambda: all(layer.built for layer in self._flatten_layers())
         if not built(): self(keras.KerasTensor((1, *data.arrays[0].shape[1:]))) # a layer without weights counts as built only after a call
