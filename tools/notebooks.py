@@ -7,6 +7,8 @@
 Cells flagged slow, data or gpu are left as they are, with their saved output, unless the flag is named: --with slow,data.
 """
 import argparse
+import base64
+import io
 import re
 import subprocess
 import sys
@@ -16,10 +18,12 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = {"slow", "data", "gpu", "notest"}
 LIMIT_S = 60
+LARGE_PNG = 40_000  # letters; what is larger is kept with 256 colours
 # TensorFlow's start-up messages, written past Python, are about the machine and not about the chapter; Python's warnings are kept.
 KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False"]
 
@@ -42,6 +46,14 @@ class Client(NotebookClient):
         return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
 
 
+def smaller(png):
+    """A large picture with 256 colours, if that makes it smaller; both in base64."""
+    if len(png) < LARGE_PNG: return png
+    file = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return min(base64.b64encode(file.getvalue()).decode(), png, key=len)
+
+
 def run(path, allowed):
     """Execute one notebook; returns the notebook, the seconds it took, and what went wrong."""
     nb = nbformat.read(path, as_version=4)
@@ -60,7 +72,9 @@ def run(path, allowed):
     nb.metadata.pop("widgets", None)  # a saved notebook has no kernel behind it: what its pages show must do without
     for i, cell in enumerate(nb.cells):
         for out in cell.get("outputs", []):
-            out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            data = out.get("data", {})
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+            if "image/png" in data: data["image/png"] = smaller(data["image/png"])
             if out.get("name") == "stderr":
                 trouble.append(f"cell {i} writes to stderr: {out['text'][:300]}")
     return nb, seconds, trouble
