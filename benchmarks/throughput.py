@@ -604,7 +604,9 @@ def main():
         ask = "import importlib.metadata as m, json; print(json.dumps({p: m.version(p) for p in ('pythae', 'torch')}))"
         versions |= json.loads(subprocess.run([args.pythae, "-c", ask], check=True, capture_output=True, text=True).stdout)
     record = json.loads(args.out.read_text()) if args.out.exists() else {}
-    if record.get("versions", versions) != versions: record = {}  # never two machines' worth of software in one file
+    before = record.get("versions", {})
+    if any(before.get(p, v) != v for p, v in versions.items()): record, before = {}, {}  # never two machines' worth of software in one file
+    versions = before | versions
     record |= {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}", "python": platform.python_version(), "versions": versions,
                "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, compilation and preparations left out; median, least and most of the turns"}
     def keep():
