@@ -3,7 +3,7 @@
     make bench                                                        # all of it, with pythae in a virtual environment of its own
     python benchmarks/throughput.py                                   # every backend that is installed, without pythae
     python benchmarks/throughput.py --pythae build/pythae/bin/python  # and pythae, run by that Python
-    python benchmarks/throughput.py --only dense --repeats 9          # one part: dense, iwae-1, iwae-50, conv, likelihood, growth or starts
+    python benchmarks/throughput.py --only dense --repeats 9          # one part: dense, iwae-1, iwae-50, conv, likelihood, growth, starts or notebooks
 
 Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is one compiled scan over data on the device;
 TensorFlow: the faster of a compiled step and a compiled loop over an epoch); the plain Keras example's approach (a `Sampling`
@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -36,6 +37,7 @@ NETS = {  # hidden layers, activation, code, importance samples
     "iwae-50": dict(hidden=(200, 200), act="tanh", d=50, k=50),
     "conv": dict(filters=(32, 64), act="relu", d=16, k=1),
 }
+PARTS = [*NETS, "likelihood", "growth", "starts", "notebooks"]
 
 
 def images(n):
@@ -201,10 +203,38 @@ def hand_tensorflow(net, x, batch):
     return {f"hand {'loop' if loop else 'steps'}{', XLA' if xla else ''}": contestant(loop, xla) for loop, xla in kinds}
 
 
+def convolutions(net, x, batch):
+    """A step's convolutions and matrix products and nothing else, there and back, on TensorFlow."""
+    import tensorflow as tf
+    o = tensorflow_functions()
+    o.relu = lambda h: h
+    encode, decode = hand_functions(net, o)
+
+    def step(ws, x):
+        p = [(w, 0.0) for w in ws]
+        with tf.GradientTape() as tape:
+            tape.watch(ws)
+            logits = decode(p, encode(p, x)[0])
+        return [w - 1e-9 * g for w, g in zip(ws, tape.gradient(logits, ws, output_gradients=logits))]
+
+    data, rng, box = tf.constant(x), np.random.default_rng(0), [[tf.constant(w / 10) for w, _ in weights(net)]]
+
+    @tf.function
+    def run(data, ws, order):
+        one = lambda i, ws: (i + 1, step(ws, tf.ensure_shape(tf.gather(data, order[i]), (batch, 28, 28, 1))))
+        return tf.while_loop(lambda i, ws: i < len(order), one, (0, ws))[1]
+
+    def epochs(n):
+        for _ in range(n): box[0] = run(data, box[0], tf.constant(rng.permutation(len(x)).reshape(-1, batch).astype("int32")))
+        box[0][0].numpy()
+    return {"products alone": epochs}
+
+
 def products(net, x, batch, backend):
     """A step's matrix products and nothing else, there and back: what no program on that backend can go below.
 
     The kernels move a little, so that a compiler can leave none of the products out."""
+    if net == "conv": return convolutions(net, x, batch)
     d, half = NETS[net]["d"], len(NETS[net]["hidden"]) + 1
 
     def there(ws, h):
@@ -509,7 +539,7 @@ def train_rates(nets, batches, backends, python, repeats):
     for net in nets:
         for batch in batches:
             n = examples(net, batch)
-            crowd = [(Contestant(b), ["vaenb", "hand", *(["keras example"] if NETS[net]["k"] == 1 else []), *(["products"] if net == "dense" else [])]) for b in backends]
+            crowd = [(Contestant(b), ["vaenb", "hand", *(["keras example"] if NETS[net]["k"] == 1 else []), *(["products"] if net == "dense" or (net, b) == ("conv", "tensorflow") else [])]) for b in backends]
             if python and NETS[net]["k"] == 1: crowd.append((Contestant("pythae", python), ["pythae"]))
             names = [(c, name) for c, who in crowd for name in c(do="train", net=net, batch=batch, n=n, who=who)]
             rates = {}
@@ -588,11 +618,21 @@ def start_times(backends, repeats):
     return out
 
 
+def notebook_times(backends, repeats):
+    """Seconds to run and check all notebooks, as tools/check.py does it; once."""
+    workers, start = min(4, os.cpu_count() or 1), time.perf_counter()
+    done = subprocess.run([str(Path(sys.executable).with_name("nbdev_test")), "--n_workers", str(workers), "--timing"], cwd=Path(__file__).parent.parent, check=True, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    seconds = round(time.perf_counter() - start)
+    each = {name: int(taken) for name, taken in re.findall(r"^(\S+)\.ipynb: (\d+) secs$", done.stdout, re.M)}
+    print(f"{len(each)} notebooks: {seconds} s with {workers} workers", flush=True)
+    return {"seconds": seconds, "workers": workers, "each": each}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[20, 128, 1024])
-    parser.add_argument("--only", nargs="+", default=[*NETS, "likelihood", "growth", "starts"], choices=[*NETS, "likelihood", "growth", "starts"])
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--pythae", help="the Python of an environment that has pythae")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -616,7 +656,7 @@ def main():
         if net in args.only:
             record.setdefault("training", {}).setdefault(net, {}).update(train_rates([net], args.batches, backends, args.pythae, args.repeats)[net])
             keep()
-    for part, measure in (("likelihood", likelihood_times), ("growth", growth_rates), ("starts", start_times)):
+    for part, measure in (("likelihood", likelihood_times), ("growth", growth_rates), ("starts", start_times), ("notebooks", notebook_times)):
         if part in args.only:
             record[part] = measure(backends, args.repeats)
             keep()
