@@ -55,7 +55,7 @@ def normal_entropy(
     (logvar,) = _tensors(logvar)
     return sum_event(0.5 * (logvar + math.log(2 * math.pi * math.e)), event_ndim)
 
-# %% ../nbs/foundations/12_distribution.ipynb #7ab0d460
+# %% ../nbs/foundations/12_distribution.ipynb #fed23e4c
 def sample_normal(
     mu,              # (n, d): means
     logvar,          # (n, d): log-variances
@@ -70,7 +70,8 @@ def sample_normal(
         mu, inv_sigma = ops.expand_dims(mu, 1), ops.expand_dims(inv_sigma, 1)
         shape.insert(1, n_samples)
     eps = normal(shape, seed, keras.backend.standardize_dtype(mu.dtype))
-    # XLA repeats a product, and the noise with it, wherever z is used, but not a quotient. It makes a product of eps / exp(a), so the sample axis comes in between.
+    # XLA repeats a product, and the noise with it, wherever z is used, but not a quotient.
+    # It makes a product of eps / exp(a), so the sample axis comes in between.
     return mu + eps / inv_sigma
 
 # %% ../nbs/foundations/12_distribution.ipynb #e4e380e5

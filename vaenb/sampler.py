@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Sampler', 'mixture_log_prob', 'MixtureSampler', 'NeighbourSampler', 'FlowSampler', 'TwoStageSampler']
 
-# %% ../nbs/models/38_sampler.ipynb #24c9f34d
+# %% ../nbs/models/38_sampler.ipynb #c439a205
 import io
 import json
 import os
@@ -23,7 +23,7 @@ from .model import check_array
 from .network import dense
 from .vae import VAE
 
-# %% ../nbs/models/38_sampler.ipynb #29be99c9
+# %% ../nbs/models/38_sampler.ipynb #6a202b28
 class _Stored:
     "What can be written down as a name, options and arrays."
     kinds = {}  # all subclasses by name
@@ -108,7 +108,7 @@ def mixture_log_prob(
         total = np.logaddexp(total, np.log(weight) + log_normal)
     return total
 
-# %% ../nbs/models/38_sampler.ipynb #83a77f4f
+# %% ../nbs/models/38_sampler.ipynb #78410baf
 class MixtureSampler(Sampler):
     "A mixture of normals with full covariances, fitted by expectation-maximisation."
     arrays = ("weights", "means", "covariances")
@@ -133,7 +133,7 @@ class MixtureSampler(Sampler):
 
     def density(self, z): return mixture_log_prob(z, *(self.state[name] for name in ("weights", "means", "covariances")))
 
-# %% ../nbs/models/38_sampler.ipynb #b1610762
+# %% ../nbs/models/38_sampler.ipynb #74f9a677
 class NeighbourSampler(Sampler):
     "Points at uniform places between a code and one of its `k` nearest neighbours (Chawla et al. 2002)."
     arrays = ("codes", "neighbours")
@@ -152,7 +152,7 @@ class NeighbourSampler(Sampler):
         j = neighbours[i, rng.integers(neighbours.shape[1], size=n)]
         return codes[i] + rng.random((n, 1)) * (codes[j] - codes[i])
 
-# %% ../nbs/models/38_sampler.ipynb #f3d1a5c7
+# %% ../nbs/models/38_sampler.ipynb #b5c838d6
 class _Trained(Sampler):
     "A density that Keras trains on standardised codes; a subclass supplies `network`, `draw_standard` and `density_standard`."
     least, arrays = 20, ("shift", "scale")
