@@ -3,7 +3,7 @@
     make bench                                                        # all of it, with pythae in a virtual environment of its own
     python benchmarks/throughput.py                                   # every backend that is installed, without pythae
     python benchmarks/throughput.py --pythae build/pythae/bin/python  # and pythae, run by that Python
-    python benchmarks/throughput.py --only dense --repeats 9          # one part: dense, iwae-1, iwae-50, conv, likelihood, growth, starts or notebooks
+    python benchmarks/throughput.py --only dense --repeats 9          # one part; --help names them
 
 Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is one compiled scan over data on the device;
 TensorFlow: the faster of a compiled step and a compiled loop over an epoch); the plain Keras example's approach (a `Sampling`
@@ -203,39 +203,11 @@ def hand_tensorflow(net, x, batch):
     return {f"hand {'loop' if loop else 'steps'}{', XLA' if xla else ''}": contestant(loop, xla) for loop, xla in kinds}
 
 
-def convolutions(net, x, batch):
-    """A step's convolutions and matrix products and nothing else, there and back, on TensorFlow."""
-    import tensorflow as tf
-    o = tensorflow_functions()
-    o.relu = lambda h: h
-    encode, decode = hand_functions(net, o)
-
-    def step(ws, x):
-        p = [(w, 0.0) for w in ws]
-        with tf.GradientTape() as tape:
-            tape.watch(ws)
-            logits = decode(p, encode(p, x)[0])
-        return [w - 1e-9 * g for w, g in zip(ws, tape.gradient(logits, ws, output_gradients=logits))]
-
-    data, rng, box = tf.constant(x), np.random.default_rng(0), [[tf.constant(w / 10) for w, _ in weights(net)]]
-
-    @tf.function
-    def run(data, ws, order):
-        one = lambda i, ws: (i + 1, step(ws, tf.ensure_shape(tf.gather(data, order[i]), (batch, 28, 28, 1))))
-        return tf.while_loop(lambda i, ws: i < len(order), one, (0, ws))[1]
-
-    def epochs(n):
-        for _ in range(n): box[0] = run(data, box[0], tf.constant(rng.permutation(len(x)).reshape(-1, batch).astype("int32")))
-        box[0][0].numpy()
-    return {"products alone": epochs}
-
-
 def products(net, x, batch, backend):
-    """A step's matrix products and nothing else, there and back: what no program on that backend can go below.
+    """A step's matrix products, or convolutions, and nothing else, there and back: what no program on that backend can go below.
 
     The kernels move a little, so that a compiler can leave none of the products out."""
-    if net == "conv": return convolutions(net, x, batch)
-    d, half = NETS[net]["d"], len(NETS[net]["hidden"]) + 1
+    d, half = NETS[net]["d"], len(NETS[net].get("hidden", ())) + 1
 
     def there(ws, h):
         acts = [h]
@@ -255,7 +227,8 @@ def products(net, x, batch, backend):
         after, g = back(ws[half:], decoder, decoder[-1], turned)
         return back(ws[:half], encoder, concat([g, g], 1), turned)[0] + after
 
-    kernels, rng, flat = [w / 10 for w, _ in weights(net)], np.random.default_rng(0), x.reshape(len(x), -1)
+    kernels, rng = [w / 10 for w, _ in weights(net)], np.random.default_rng(0)
+    flat = x if net == "conv" else x.reshape(len(x), -1)
     orders = lambda: rng.permutation(len(x)).reshape(-1, batch).astype("int32")
     if backend == "jax":
         import jax
@@ -267,19 +240,29 @@ def products(net, x, batch, backend):
             jax.block_until_ready(box[0])
         return {"products alone": epochs}
     import tensorflow as tf
-    data = tf.constant(flat)
+    data, o = tf.constant(flat), tensorflow_functions()
+    o.relu = lambda h: h
+    encode, decode = hand_functions(net, o)
+
+    def convolutions(ws, rows):
+        p = [(w, 0.0) for w in ws]
+        with tf.GradientTape() as tape:
+            tape.watch(ws)
+            logits = decode(p, encode(p, rows)[0])
+        return [w - 1e-9 * g for w, g in zip(ws, tape.gradient(logits, ws, output_gradients=logits))]
+
+    def one(ws, rows): return convolutions(ws, rows) if net == "conv" else step(ws, rows, tf.transpose, tf.concat)
 
     def contestant(xla):
         box = [[tf.constant(w) for w in kernels]]
         @tf.function(jit_compile=xla)
         def run(data, ws, order):
-            one = lambda i, ws: (i + 1, step(ws, tf.ensure_shape(tf.gather(data, order[i]), (batch, 784)), tf.transpose, tf.concat))
-            return tf.while_loop(lambda i, ws: i < len(order), one, (0, ws))[1]
+            return tf.while_loop(lambda i, ws: i < len(order), lambda i, ws: (i + 1, one(ws, tf.ensure_shape(tf.gather(data, order[i]), (batch, *flat.shape[1:])))), (0, ws))[1]
         def epochs(n):
             for _ in range(n): box[0] = run(data, box[0], tf.constant(orders()))
             box[0][0].numpy()
         return epochs
-    return {f"products alone{', XLA' if xla else ''}": contestant(xla) for xla in (False, True)}
+    return {f"products alone{', XLA' if xla else ''}": contestant(xla) for xla in ((False,) if net == "conv" else (False, True))}
 
 
 # ---- the others ------------------------------------------------------------------------------------------------------------
