@@ -33,16 +33,17 @@ def in_blocks(
             yield (block,)
         epoch, step = epoch + 1, 0
 
-# %% ../nbs/foundations/15_block.ipynb #dd43b896
+# %% ../nbs/foundations/15_block.ipynb #1fe4e7e7
 class Ordered:
     "Examples in an order that is a function of the epoch: an endless stream of batches, tuples of arrays."
     def __init__(
         self,
         arrays, # tuple of (n, ...) arrays, or of what is indexed like them
         order_of, # function: epoch, counted from 0 -> (n,) ints
-        batch_size, # int
+        batch_size, # int; ValueError unless it is at least 1
         first=0, # int: number of the first step
     ):
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1: raise ValueError(f"batch_size is {batch_size!r}, but a batch must hold a whole number of examples, at least 1")
         self.arrays, self.order_of, self.batch_size, self.first = arrays, order_of, batch_size, first
         self.steps = -(-len(arrays[0]) // batch_size) # of an epoch
 
@@ -149,19 +150,24 @@ class _BlockChoice(BlockSteps):
         if not built(): return 0
         return min(steps_at_once(data.batch_size, self.work()), data.steps) if size == "auto" else size
 
-# %% ../nbs/foundations/15_block.ipynb #fa7969f2
+# %% ../nbs/foundations/15_block.ipynb #5616b3a5
+def _shuffled(arrays, batch_size, shuffle): # `Ordered`, or None where Keras has to see to the data itself
+    if not all(isinstance(a, np.ndarray) and a.ndim for a in arrays) or len({len(a) for a in arrays}) > 1 or not len(arrays[0]): return None
+    rng, n = np.random.default_rng(np.random.randint(2**31)), len(arrays[0])
+    return Ordered(arrays, lambda epoch: rng.permutation(n) if shuffle else np.arange(n), batch_size or 32)
+
+
 class BlockTraining(_BlockChoice):
     "A Keras model whose `fit` trains in blocks where it can: the ground under our models."
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, validation_split=0.0, validation_data=None, shuffle=True, **kwargs):
         "Keras's `fit`, in blocks where they are possible; `x` may be `Ordered`."
         callbacks = callbacks if isinstance(callbacks, (list, tuple, keras.callbacks.CallbackList)) else [c for c in (callbacks,) if c]
         options = {**kwargs, "validation_data": validation_data, "epochs": epochs, "verbose": verbose}
-        plain = isinstance(x, np.ndarray) and isinstance(shuffle, bool) and not validation_split and all(kwargs.get(name) is None for name in ("sample_weight", "class_weight", "steps_per_epoch"))
-        rng = np.random.default_rng(np.random.randint(2**31)) if plain else None
-        data = x if isinstance(x, Ordered) else Ordered((x,) if y is None else (x, y), lambda epoch: rng.permutation(len(x)) if shuffle else np.arange(len(x)), batch_size or 32) if plain else None
-        if data: self.expect(data.steps * epochs)
-        size = data and self.choose_block(data, epochs, callbacks)
-        if not size and data is not x: return super().fit(x, y, batch_size=batch_size, callbacks=callbacks, validation_split=validation_split, shuffle=shuffle, **options)
+        plain = isinstance(shuffle, bool) and not validation_split and all(kwargs.get(name) is None for name in ("sample_weight", "class_weight", "steps_per_epoch"))
+        data = x if isinstance(x, Ordered) else _shuffled((x,) if y is None else (x, y), batch_size, shuffle) if plain else None
+        if data is None: return super().fit(x, y, batch_size=batch_size, callbacks=callbacks, validation_split=validation_split, shuffle=shuffle, **options)
+        self.expect(data.steps * epochs)
+        size = self.choose_block(data, epochs, callbacks)
         if size: callbacks = BlockCallbacks(callbacks, size, data.steps, epochs=epochs, verbose=verbose, model=self)
         options = {"validation_batch_size": data.batch_size, **options}
         return super().fit(data.blocks(size) if size else iter(data), steps_per_epoch=-(-data.steps // (size or 1)), callbacks=callbacks, shuffle=False, **options)
