@@ -60,7 +60,7 @@ def run(path, allowed):
     for cell in nb.cells:
         if cell.cell_type == "code" and not skipped(cell.source, allowed):
             cell.outputs, cell.execution_count = [], None
-    client = Client(nb, timeout=600, kernel_name="python3", extra_arguments=KERNEL_ARGUMENTS,
+    client = Client(nb, timeout=600, coalesce_streams=True, kernel_name="python3", extra_arguments=KERNEL_ARGUMENTS,
                     resources={"metadata": {"path": str(path.parent)}})
     client.allowed = allowed
     start, trouble = time.perf_counter(), []
