@@ -55,7 +55,7 @@ def normal_entropy(
     (logvar,) = _tensors(logvar)
     return sum_event(0.5 * (logvar + math.log(2 * math.pi * math.e)), event_ndim)
 
-# %% ../nbs/foundations/12_distribution.ipynb #fed23e4c
+# %% ../nbs/foundations/12_distribution.ipynb #d6b26ded
 def sample_normal(
     mu,              # (n, d): means
     logvar,          # (n, d): log-variances
@@ -65,14 +65,15 @@ def sample_normal(
     "Samples mu + sigma * eps, differentiable in mu and logvar (Kingma and Welling 2014, section 2.4)."
     mu, logvar = _tensors(mu, logvar)
     mu, logvar = mu + ops.zeros_like(logvar), logvar + ops.zeros_like(mu)
-    shape, inv_sigma = list(ops.shape(mu)), ops.exp(-0.5 * logvar)
+    inverse = keras.backend.backend() == "jax"
+    shape, scale = list(ops.shape(mu)), ops.exp((-0.5 if inverse else 0.5) * logvar)
     if n_samples is not None:
-        mu, inv_sigma = ops.expand_dims(mu, 1), ops.expand_dims(inv_sigma, 1)
+        mu, scale = ops.expand_dims(mu, 1), ops.expand_dims(scale, 1)
         shape.insert(1, n_samples)
     eps = normal(shape, seed, keras.backend.standardize_dtype(mu.dtype))
-    # XLA repeats a product, and the noise with it, wherever z is used, but not a quotient.
-    # It makes a product of eps / exp(a), so the sample axis comes in between.
-    return mu + eps / inv_sigma
+    # On JAX XLA repeats a product, and the noise with it, wherever z is used, but not a quotient. TensorFlow gains nothing by it, and divides slowly.
+    # XLA makes a product of eps / exp(a), so the sample axis comes in between.
+    return mu + (eps / scale if inverse else eps * scale)
 
 # %% ../nbs/foundations/12_distribution.ipynb #e4e380e5
 def bound_logvar(
