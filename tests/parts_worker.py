@@ -5,6 +5,7 @@ import random
 import sys
 import traceback
 from contextlib import nullcontext
+from importlib.machinery import PathFinder
 
 SHAPES = ((12,), (8, 8, 1), (28, 28, 1), (25, 19, 3))
 N_COMBINATIONS = 30
@@ -177,16 +178,20 @@ def check(name, x, make, likelihood, folder, policy):
     return found
 
 
+def hide(packages):
+    """Makes packages look as if they were not installed."""
+    class Installed(PathFinder):
+        @classmethod
+        def find_spec(cls, name, path=None, target=None): return None if name.split(".")[0] in packages else super().find_spec(name, path, target)
+
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
+
+
 def main():
     _, backend, task, folder, only, *blocked = sys.argv
     os.environ["KERAS_BACKEND"] = backend
 
-    class Absent:
-        """Makes a package look as if it were not installed."""
-        def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] in blocked: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    sys.meta_path.insert(0, Absent())
+    hide(blocked)
     import keras
     import numpy as np
     policy, failures = {"jax": "mixed_bfloat16"}.get(backend, "mixed_float16"), {}

@@ -5,14 +5,9 @@ import sys
 _, backend, task, wanted, folder, *blocked = sys.argv
 os.environ["KERAS_BACKEND"] = backend
 
+from parts_worker import hide
 
-class Absent:
-    """Makes a package look as if it were not installed."""
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in blocked: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-sys.meta_path.insert(0, Absent())
+hide(blocked)
 
 import keras
 import numpy as np
