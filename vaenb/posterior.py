@@ -14,7 +14,7 @@ from .distribution import bound_logvar, normal_kl, normal_log_prob, sample_norma
 from .flow import flow_for
 from .vae import Posterior, StandardNormal
 
-# %% ../nbs/models/28_posterior.ipynb #62507e71
+# %% ../nbs/models/28_posterior.ipynb #e4f438b7
 @keras.saving.register_keras_serializable("vaenb")
 class FullNormal(Posterior):
     "q(z|x) = N(mu(x), L(x) L(x)') with a lower triangular L."
@@ -30,7 +30,7 @@ class FullNormal(Posterior):
         place = np.full((d, d), len(self.below[0]), "int32")  # elsewhere: the zero that is padded
         place[self.below] = np.arange(len(self.below[0]))
         lower = ops.take(ops.pad(lower, ((0, 0), (0, 1))), place.ravel(), axis=-1)
-        diagonal = ops.exp(0.5 * bound_logvar(raw))[:, :, None] * np.eye(d, dtype="float32")
+        diagonal = ops.exp(0.5 * bound_logvar(raw))[:, :, None] * ops.eye(d, dtype="float32")
         return {"mu": mu, "cholesky": diagonal + ops.reshape(lower, (-1, d, d))}
 
     def sample(self, params, n_samples=1, seed=None):
