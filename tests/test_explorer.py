@@ -111,6 +111,7 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         view.el.get_by_label("other dimensions stay").check()
         changes(lambda: where.click(position={"x": 200, "y": 60}), name="a click on the map")
         assert np.allclose(np.delete(view.code(), shown()), np.delete(before, shown())), "only what the map shows moves"
+        assert not np.allclose(view.code()[shown()], before[shown()]), "what the map shows moves"
 
         view.tab("Traverse")
         cells = el.get_by_role("group", name="One dimension changes").get_by_role("button")
