@@ -284,7 +284,7 @@ class VAE(_Fitted):
         x = self.check_data(x, once=True)
         self.rewind(seed)
         even = lambda n, most: -(-n // -(-n // most))  # parts of nearly one size, which is compiled once
-        budget = max(1, 2**21 // int(np.prod(self.image_shape)))  # what a processor keeps near
+        budget = max(1, 2**(21 if keras.backend.backend() == "jax" else 22) // int(np.prod(self.image_shape)))  # what a processor keeps near; on JAX each number takes twice as long beyond
         chunk = even(n_samples, min(128, budget))
         grain = max(1, budget // chunk // 8)  # so that few numbers of rows are ever compiled
         rows, long = grain * -(-even(len(x), budget // chunk) // grain), len(x) * n_samples * multiplications(self.decoder) > 4e11  # some ten seconds
