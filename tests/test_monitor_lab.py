@@ -32,7 +32,7 @@ def epoch(panel):
 
 
 def await_epoch(page, n):
-    page.wait(f"Number(/Epoch (\\d+) of/.exec(document.querySelector('.vaenb-monitor').textContent)[1]) >= {n}")
+    page.wait(f"Number((/Epoch (\\d+) of/.exec(document.querySelector('.vaenb-monitor').textContent) || [0, -1])[1]) >= {n}")
 
 
 ROUTES = {"subshell": "perCommTarget", "queue of the main thread": "disabled"}
