@@ -175,6 +175,8 @@ def test_a_run_goes_to_a_fresh_process_on_another_backend(run, tmp_path):
     there = process("reconstruct {run} --backend {other} --out {out}", run=run, other=OTHER, out=tmp_path / "there.npy")
     assert there.returncode == 0 and there.stderr == "", there.stderr
     assert np.allclose(np.load(tmp_path / "here.npy"), np.load(tmp_path / "there.npy"), atol=1e-5)
+    trained = process(TRAIN + " {out} --backend {other}", other=OTHER, out=tmp_path / "trained")
+    assert trained.returncode == 0 and trained.stderr.count("\n") == 1 and "Measuring" in trained.stderr, trained.stderr  # no other library speaks up
 
 
 def test_vectors_and_colour_images(tmp_path):

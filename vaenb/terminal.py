@@ -80,7 +80,10 @@ def start(
     if wanted != loaded and wanted: raise Mistake(f"Keras already runs on {loaded} in this process: start a new one for {wanted}")
     if wanted: os.environ["KERAS_BACKEND"] = wanted
     try:
-        with silence(): import keras
+        with silence():
+            import keras
+            # Whatever the backend, Keras loads TensorFlow with the first model that it reads or writes, and TensorFlow talks when it is loaded.
+            with contextlib.suppress(ImportError): import tensorflow
     except ImportError as error: raise Mistake(f"Keras cannot be loaded ({error}): install its backend, or choose another one with --backend") from error
 
 # %% ../nbs/using/71_terminal.ipynb #39706d83
