@@ -611,6 +611,13 @@ def notebook_times(backends, repeats):
     return {"seconds": seconds, "workers": workers, "each": each}
 
 
+def processor():
+    """The processor's name, and whether it computes with 512 bits at a time, on which ratios between libraries depend."""
+    facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", facts, re.M)
+    return (name[1] if name else platform.processor() or platform.machine()) + (", AVX-512" if "avx512f" in facts else "")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
@@ -628,9 +635,9 @@ def main():
         versions |= json.loads(subprocess.run([args.pythae, "-c", ask], check=True, capture_output=True, text=True).stdout)
     record = json.loads(args.out.read_text()) if args.out.exists() else {}
     before = record.get("versions", {})
-    if any(before.get(p, v) != v for p, v in versions.items()): record, before = {}, {}  # never two machines' worth of software in one file
+    if any(before.get(p, v) != v for p, v in versions.items()) or record.get("processor") != processor(): record, before = {}, {}  # never two machines, nor their software, in one file
     versions = before | versions
-    record |= {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}", "python": platform.python_version(), "versions": versions,
+    record |= {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}", "processor": processor(), "python": platform.python_version(), "versions": versions,
                "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, compilation and preparations left out; median, least and most of the turns"}
     def keep():
         args.out.parent.mkdir(exist_ok=True, parents=True)
