@@ -82,8 +82,7 @@ def start(
     try:
         with silence():
             import keras
-            # Whatever the backend, Keras loads TensorFlow with the first model that it reads or writes, and TensorFlow talks when it is loaded.
-            with contextlib.suppress(ImportError): import tensorflow
+            keras.saving.serialize_keras_object(keras.initializers.Zeros()) # with the first object that it writes, Keras loads TensorFlow on any backend, which talks
     except ImportError as error: raise Mistake(f"Keras cannot be loaded ({error}): install its backend, or choose another one with --backend") from error
 
 # %% ../nbs/using/71_terminal.ipynb #39706d83
