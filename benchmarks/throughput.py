@@ -3,7 +3,7 @@
     make bench                                                        # all of it, with pythae in a virtual environment of its own
     python benchmarks/throughput.py                                   # every backend that is installed, without pythae
     python benchmarks/throughput.py --pythae build/pythae/bin/python  # and pythae, run by that Python
-    python benchmarks/throughput.py --only dense --repeats 9          # one part; --help names them
+    python benchmarks/throughput.py --only dense --out mine.json      # one part, in a file of its own; --help names them
 
 Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is one compiled scan over data on the device;
 TensorFlow: the faster of a compiled step and a compiled loop over an epoch); the plain Keras example's approach (a `Sampling`
@@ -635,7 +635,9 @@ def main():
         versions |= json.loads(subprocess.run([args.pythae, "-c", ask], check=True, capture_output=True, text=True).stdout)
     record = json.loads(args.out.read_text()) if args.out.exists() else {}
     before = record.get("versions", {})
-    if any(before.get(p, v) != v for p, v in versions.items()) or record.get("processor") != processor(): record, before = {}, {}  # never two machines, nor their software, in one file
+    if record and (any(before.get(p, v) != v for p, v in versions.items()) or record.get("processor") != processor()):  # never two machines, nor their software, in one file
+        if set(args.only) != set(PARTS): parser.error(f"{args.out} holds what another processor or other versions took: name a file of your own with --out, or run every part")
+        record, before = {}, {}
     versions = before | versions
     record |= {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}", "processor": processor(), "python": platform.python_version(), "versions": versions,
                "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, compilation and preparations left out; median, least and most of the turns"}
