@@ -1,4 +1,5 @@
 """Read the package's name, version and requirements from settings.ini, so they stand in one place."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -31,6 +32,9 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     # `nbdev` lets the documentation of other projects link to our symbols.
-    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["vaenb=vaenb._modidx:d"]},
+    entry_points={
+        "console_scripts": cfg["console_scripts"].split(),
+        "nbdev": ["vaenb=vaenb._modidx:d"],
+    },
     zip_safe=False,
 )

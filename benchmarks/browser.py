@@ -5,6 +5,7 @@
 The networks have MNIST's shape and their first weights: time and size do not depend on training. Each code is decoded once;
 the first few runs, in which the browser compiles the loops, are left out of the percentiles and reported by themselves.
 """
+
 import argparse
 import json
 import os
@@ -24,8 +25,20 @@ from vaenb.browser import network_source, pack_model, packed_bytes
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from sitecheck import find_chromium  # noqa: E402
 
-NETWORKS = {"dense 784-512-512": dense((512, 512)), "conv 32-64": conv((32, 64)), "resnet 32-64": resnet((32, 64))}
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+NETWORKS = {
+    "dense 784-512-512": dense((512, 512)),
+    "conv 32-64": conv((32, 64)),
+    "resnet 32-64": resnet((32, 64)),
+}
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 MEASURE = """async ({source, packed, codes, images, warm}) => {
   const {makeModel} = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
   const start = performance.now(), model = makeModel(packed), made = performance.now() - start;
@@ -49,22 +62,51 @@ def main():
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
     rng, load, results = np.random.default_rng(0), os.getloadavg()[0], {}
-    images, codes, warm = rng.random((options.codes + 20, 28, 28, 1)).astype("float32"), rng.normal(size=(options.codes + 20, 16)), 20
+    images, codes, warm = (
+        rng.random((options.codes + 20, 28, 28, 1)).astype("float32"),
+        rng.normal(size=(options.codes + 20, 16)),
+        20,
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGS)
         for name, network in NETWORKS.items():
             model = VAE.for_data(images, 16, network=network)
-            fine, coarse = (pack_model(model, dtype, max_bytes=10**8) for dtype in ("float16", "int8"))
-            times = browser.new_page().evaluate(MEASURE, {"source": network_source(), "packed": fine, "codes": codes.tolist(),
-                                                          "images": images.reshape(len(images), -1).tolist(), "warm": warm})
-            size = lambda packed: {"decoder": len(packed["decoder"]["weights"]), "both": packed_bytes(packed)}
-            results[name] = {"milliseconds": rounded(times), "bytes": {"float16": size(fine), "int8": size(coarse)}}
+            fine, coarse = (
+                pack_model(model, dtype, max_bytes=10**8) for dtype in ("float16", "int8")
+            )
+            times = browser.new_page().evaluate(
+                MEASURE,
+                {
+                    "source": network_source(),
+                    "packed": fine,
+                    "codes": codes.tolist(),
+                    "images": images.reshape(len(images), -1).tolist(),
+                    "warm": warm,
+                },
+            )
+            size = lambda packed: {
+                "decoder": len(packed["decoder"]["weights"]),
+                "both": packed_bytes(packed),
+            }
+            results[name] = {
+                "milliseconds": rounded(times),
+                "bytes": {"float16": size(fine), "int8": size(coarse)},
+            }
             print(name, json.dumps(results[name]))
         version = browser.version
         browser.close()
-    record = {"what": "code to pixels, image to code, and loading, in JavaScript; bytes of the weights as base64 text", "image": "28 x 28", "latent_dim": 16,
-              "codes": options.codes, "chromium": version, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "load_average_at_start": round(load, 1), "results": results}
-    if options.out: options.out.write_text(json.dumps(record, indent=1) + "\n")
+    record = {
+        "what": "code to pixels, image to code, and loading, in JavaScript; bytes of the weights as base64 text",
+        "image": "28 x 28",
+        "latent_dim": 16,
+        "codes": options.codes,
+        "chromium": version,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load_average_at_start": round(load, 1),
+        "results": results,
+    }
+    if options.out:
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 The networks have MNIST's shape and their first weights: time does not depend on training. Each move waits for the picture of
 the one before; what is timed runs from the slider's event until the canvas holds the new pixels. Both views run with the map's tab open.
 """
+
 import argparse
 import json
 import os
@@ -61,17 +62,24 @@ def static(network, moves):
         browser = play.chromium.launch(executable_path=find_chromium(), args=lab.FLAGS)
         tab = browser.new_page()
         tab.goto(file.as_uri())
-        tab.wait_for_function("document.querySelector('.vaenb-explorer-view').shadowRoot.querySelector('canvas.frame').frame")
+        tab.wait_for_function(
+            "document.querySelector('.vaenb-explorer-view').shadowRoot.querySelector('canvas.frame').frame"
+        )
         found = tab.locator(".vx").evaluate(MEASURE, moves)
         browser.close()
     return found
 
 
 def live(network, moves):
-    with tempfile.TemporaryDirectory() as folder, lab.opened([CELL.format(network=network)], Path(folder)) as page:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        lab.opened([CELL.format(network=network)], Path(folder)) as page,
+    ):
         page.run_all()
         view = page.cell(0).locator(".vx").first
-        page.page.wait_for_function("c => c.frame", arg=view.locator("canvas.frame").first.element_handle())
+        page.page.wait_for_function(
+            "c => c.frame", arg=view.locator("canvas.frame").first.element_handle()
+        )
         return view.evaluate(MEASURE, moves)
 
 
@@ -83,11 +91,23 @@ def main():
     keras.utils.set_random_seed(0)
     load, results = os.getloadavg()[0], {}
     for name, network in NETWORKS.items():
-        results[name] = {"page": static(eval(network, {"dense": dense, "conv": conv}), options.moves), "JupyterLab": live(network, options.moves)}
+        results[name] = {
+            "page": static(eval(network, {"dense": dense, "conv": conv}), options.moves),
+            "JupyterLab": live(network, options.moves),
+        }
         print(name, json.dumps(results[name]), flush=True)
-    record = {"what": "slider to pixels, milliseconds", "image": "28 x 28", "latent_dim": 16, "moves": options.moves, "backend": keras.backend.backend(),
-              "machine": f"{platform.machine()}, {os.cpu_count()} cores", "load_average_at_start": round(load, 1), "results": results}
-    if options.out: options.out.write_text(json.dumps(record, indent=1) + "\n")
+    record = {
+        "what": "slider to pixels, milliseconds",
+        "image": "28 x 28",
+        "latent_dim": 16,
+        "moves": options.moves,
+        "backend": keras.backend.backend(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load_average_at_start": round(load, 1),
+        "results": results,
+    }
+    if options.out:
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ The first look, which compiles, comes before the first block and is added to the
 what is drawn is also packed and sent; no browser is attached. The still picture at the end is not part of the training and
 is timed by itself. Digits, dense network; `spent` is the share that the monitor itself has counted.
 """
+
 import argparse
 import importlib.metadata
 import json
@@ -77,11 +78,14 @@ def execute(client, code, timeout=3600):
 
     def hook(message):
         content = message["content"]
-        if message["msg_type"] == "stream" and content["name"] == "stdout": printed.append(content["text"])
-        if message["msg_type"] == "error": failed.append("\n".join(content["traceback"]))
+        if message["msg_type"] == "stream" and content["name"] == "stdout":
+            printed.append(content["text"])
+        if message["msg_type"] == "error":
+            failed.append("\n".join(content["traceback"]))
 
     client.execute_interactive(code, output_hook=hook, timeout=timeout)
-    if failed: raise RuntimeError(failed[0])
+    if failed:
+        raise RuntimeError(failed[0])
     return "".join(printed)
 
 
@@ -90,7 +94,11 @@ def compare(run, clock):
     blocks = run["blocks"][2:]  # the first two warm up
     times = np.array([[off[clock], on[clock]] for off, on in zip(blocks[::2], blocks[1::2])])
     extra, base = times[:, 1] - times[:, 0], times[:, 0].mean()
-    return (extra.mean() + run["first"][clock] / len(times)) / base, extra.std(ddof=1) / np.sqrt(len(times)) / base, times[:, 0].sum()
+    return (
+        (extra.mean() + run["first"][clock] / len(times)) / base,
+        extra.std(ddof=1) / np.sqrt(len(times)) / base,
+        times[:, 0].sum(),
+    )
 
 
 def main():
@@ -101,19 +109,53 @@ def main():
     parser.add_argument("--block", type=int, default=4, help="epochs")
     parser.add_argument("--blocks", type=int, default=200)
     options = parser.parse_args()
-    manager, client = start_new_kernel(env={**os.environ, "KERAS_BACKEND": options.backend, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    try: run = json.loads(execute(client, f"BLOCK, BLOCKS = {options.block}, {options.blocks}\n{CODE}"))
+    manager, client = start_new_kernel(
+        env={**os.environ, "KERAS_BACKEND": options.backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    )
+    try:
+        run = json.loads(
+            execute(client, f"BLOCK, BLOCKS = {options.block}, {options.blocks}\n{CODE}")
+        )
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    result = {name: dict(zip(("cost", "standard_error", "seconds_without"), compare(run, clock))) for name, clock in (("wall_time", "wall"), ("processor_time", "cpu"))}
-    result = {**result, "limit": 0.03, "spent": run["spent"], "looks": run["looks"], "seconds_of_the_first_look": run["first"]["wall"], "seconds_of_the_still_picture": run["picture"],
-              "backend": options.backend, "epochs_in_a_block": options.block, "blocks": options.blocks, "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
-              "versions": {name: importlib.metadata.version(name) for name in ("vaenb", "keras", options.backend, "ipykernel", "anywidget", "numpy")}}
-    path = Path(__file__).parent / "results" / f"monitor{'' if options.backend == 'tensorflow' else '-' + options.backend}.json"
+    result = {
+        name: dict(zip(("cost", "standard_error", "seconds_without"), compare(run, clock)))
+        for name, clock in (("wall_time", "wall"), ("processor_time", "cpu"))
+    }
+    result = {
+        **result,
+        "limit": 0.03,
+        "spent": run["spent"],
+        "looks": run["looks"],
+        "seconds_of_the_first_look": run["first"]["wall"],
+        "seconds_of_the_still_picture": run["picture"],
+        "backend": options.backend,
+        "epochs_in_a_block": options.block,
+        "blocks": options.blocks,
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+        },
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("vaenb", "keras", options.backend, "ipykernel", "anywidget", "numpy")
+        },
+    }
+    path = (
+        Path(__file__).parent
+        / "results"
+        / f"monitor{'' if options.backend == 'tensorflow' else '-' + options.backend}.json"
+    )
     path.write_text(json.dumps(result, indent=1) + "\n")
-    said = ", ".join(f"{name.replace('_', ' ')} {result[name]['cost']:+.1%} (standard error {result[name]['standard_error']:.1%})" for name in ("wall_time", "processor_time"))
-    print(f"{path.name}: watching costs {said}; the monitor counted {run['spent']:.1%} in {run['looks']} looks")
+    said = ", ".join(
+        f"{name.replace('_', ' ')} {result[name]['cost']:+.1%} (standard error {result[name]['standard_error']:.1%})"
+        for name in ("wall_time", "processor_time")
+    )
+    print(
+        f"{path.name}: watching costs {said}; the monitor counted {run['spent']:.1%} in {run['looks']} looks"
+    )
 
 
 if __name__ == "__main__":

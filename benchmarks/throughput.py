@@ -11,6 +11,7 @@ layer, a loss, `fit`); and pythae's own trainer. Every contestant lives in a pro
 turns go round, so that a disturbance of the machine hits all of them. What counts is the ratio of medians.
 Results go to benchmarks/results/throughput.json.
 """
+
 import argparse
 import importlib.metadata
 import importlib.util
@@ -47,24 +48,42 @@ def images(n):
 
 def examples(net, batch):
     "Examples in an epoch: up to a second of work, and whole batches."
-    rough = {"dense": 32000, "iwae-1": 32000, "iwae-50": 2400, "conv": 1600}[net] * (0.4 if batch < 100 else 1)
+    rough = {"dense": 32000, "iwae-1": 32000, "iwae-50": 2400, "conv": 1600}[net] * (
+        0.4 if batch < 100 else 1
+    )
     return max(4 if batch < 1000 else 2, round(rough / batch)) * batch
 
 
 # ---- the networks by hand --------------------------------------------------------------------------------------------------
 
+
 def weights(net, seed=0):
     """Glorot uniform kernels and zero biases, a list of pairs: encoder, then decoder."""
     rng, spec = np.random.default_rng(seed), NETS[net]
+
     def glorot(*shape):
         field = int(np.prod(shape[:-2]))
-        return (rng.uniform(-1, 1, shape) * np.sqrt(6 / (field * (shape[-2] + shape[-1])))).astype("float32")
+        return (rng.uniform(-1, 1, shape) * np.sqrt(6 / (field * (shape[-2] + shape[-1])))).astype(
+            "float32"
+        )
+
     if net == "conv":
-        shapes = [(3, 3, 1, 32), (3, 3, 32, 64), (7 * 7 * 64, 2 * spec["d"]), (spec["d"], 7 * 7 * 64), (3, 3, 64, 64), (3, 3, 32, 64), (3, 3, 32, 1)]
+        shapes = [
+            (3, 3, 1, 32),
+            (3, 3, 32, 64),
+            (7 * 7 * 64, 2 * spec["d"]),
+            (spec["d"], 7 * 7 * 64),
+            (3, 3, 64, 64),
+            (3, 3, 32, 64),
+            (3, 3, 32, 1),
+        ]
         widths = [32, 64, 2 * spec["d"], 7 * 7 * 64, 64, 32, 1]
     else:
         h = spec["hidden"]
-        shapes = [*zip((784, *h), (*h, 2 * spec["d"])), *zip((spec["d"], *h[::-1]), (*h[::-1], 784))]
+        shapes = [
+            *zip((784, *h), (*h, 2 * spec["d"])),
+            *zip((spec["d"], *h[::-1]), (*h[::-1], 784)),
+        ]
         widths = [m for _, m in shapes]
     return [(glorot(*shape), np.zeros(width, "float32")) for shape, width in zip(shapes, widths)]
 
@@ -73,42 +92,58 @@ def hand_functions(net, o):
     """encode(p, x) -> (mu, logvar) and decode(p, z) -> logits, in the functions `o` of a backend."""
     spec, act = NETS[net], getattr(o, NETS[net]["act"])
     if net == "conv":
+
         def encode(p, x):
             h = act(o.conv(x, p[0][0], 2) + p[0][1])
             h = act(o.conv(h, p[1][0], 2) + p[1][1])
             return o.halves(o.reshape(h, (-1, 7 * 7 * 64)) @ p[2][0] + p[2][1])
+
         def decode(p, z):
             h = o.reshape(act(z @ p[3][0] + p[3][1]), (-1, 7, 7, 64))
             h = act(o.up(h, p[4][0]) + p[4][1])
             h = act(o.up(h, p[5][0]) + p[5][1])
             return o.reshape(o.conv(h, p[6][0], 1) + p[6][1], (-1, 784))
+
         return encode, decode
     half = len(spec["hidden"]) + 1
+
     def mlp(layers, x):
-        for w, b in layers[:-1]: x = act(x @ w + b)
+        for w, b in layers[:-1]:
+            x = act(x @ w + b)
         return x @ layers[-1][0] + layers[-1][1]
-    return lambda p, x: o.halves(mlp(p[:half], o.reshape(x, (-1, 784)))), lambda p, z: mlp(p[half:], z)
+
+    return lambda p, x: o.halves(mlp(p[:half], o.reshape(x, (-1, 784)))), lambda p, z: mlp(
+        p[half:], z
+    )
 
 
 def hand_log_weights(net, o):
     """log p(x, z) - log q(z|x) for k draws, (n, k), and the KL in closed form."""
     encode, decode = hand_functions(net, o)
+
     def log_weights(p, x, key, k):
         mu, logvar = encode(p, x)
         eps = o.normal(key, (x.shape[0], k, NETS[net]["d"]))
         z = mu[:, None] + o.exp(0.5 * logvar)[:, None] * eps
         logits = o.reshape(decode(p, o.reshape(z, (-1, NETS[net]["d"]))), (-1, k, 784))
         log_px_z = o.sum(o.reshape(x, (-1, 1, 784)) * logits - o.softplus(logits), 2)
-        return log_px_z + 0.5 * o.sum(logvar[:, None] + eps**2 - z**2, 2), log_px_z, 0.5 * o.sum(o.exp(logvar) + mu**2 - 1 - logvar, 1)
+        return (
+            log_px_z + 0.5 * o.sum(logvar[:, None] + eps**2 - z**2, 2),
+            log_px_z,
+            0.5 * o.sum(o.exp(logvar) + mu**2 - 1 - logvar, 1),
+        )
+
     return log_weights
 
 
 def hand_loss(net, o):
     """The ELBO's loss with the KL in closed form, or for k > 1 that of IWAE."""
     log_weights, k = hand_log_weights(net, o), NETS[net]["k"]
+
     def loss(p, x, key):
         log_w, log_px_z, kl = log_weights(p, x, key, k)
         return o.mean(kl - log_px_z[:, 0]) if k == 1 else np.log(k) - o.mean(o.logsumexp(log_w, 1))
+
     return loss
 
 
@@ -116,26 +151,55 @@ def jax_functions():
     import jax
     import jax.numpy as jnp
     from types import SimpleNamespace
+
     dims = ("NHWC", "HWIO", "NHWC")
-    return SimpleNamespace(relu=jax.nn.relu, tanh=jnp.tanh, exp=jnp.exp, sum=jnp.sum, mean=jnp.mean, softplus=jax.nn.softplus, logsumexp=jax.nn.logsumexp, reshape=jnp.reshape,
-                           halves=lambda a: jnp.split(a, 2, 1), normal=jax.random.normal,
-                           conv=lambda x, w, s: jax.lax.conv_general_dilated(x, w, (s, s), "SAME", dimension_numbers=dims),
-                           up=lambda x, w: jax.lax.conv_transpose(x, jnp.swapaxes(w, 2, 3), (2, 2), "SAME", dimension_numbers=dims))
+    return SimpleNamespace(
+        relu=jax.nn.relu,
+        tanh=jnp.tanh,
+        exp=jnp.exp,
+        sum=jnp.sum,
+        mean=jnp.mean,
+        softplus=jax.nn.softplus,
+        logsumexp=jax.nn.logsumexp,
+        reshape=jnp.reshape,
+        halves=lambda a: jnp.split(a, 2, 1),
+        normal=jax.random.normal,
+        conv=lambda x, w, s: jax.lax.conv_general_dilated(
+            x, w, (s, s), "SAME", dimension_numbers=dims
+        ),
+        up=lambda x, w: jax.lax.conv_transpose(
+            x, jnp.swapaxes(w, 2, 3), (2, 2), "SAME", dimension_numbers=dims
+        ),
+    )
 
 
 def tensorflow_functions():
     import tensorflow as tf
     from types import SimpleNamespace
-    return SimpleNamespace(relu=tf.nn.relu, tanh=tf.tanh, exp=tf.exp, sum=tf.reduce_sum, mean=tf.reduce_mean, softplus=tf.nn.softplus, logsumexp=tf.reduce_logsumexp, reshape=tf.reshape,
-                           halves=lambda a: tf.split(a, 2, 1), normal=lambda key, shape: tf.random.normal(shape),
-                           conv=lambda x, w, s: tf.nn.conv2d(x, w, s, "SAME"),
-                           up=lambda x, w: tf.nn.conv2d_transpose(x, w, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], w.shape[2]), 2, "SAME"))
+
+    return SimpleNamespace(
+        relu=tf.nn.relu,
+        tanh=tf.tanh,
+        exp=tf.exp,
+        sum=tf.reduce_sum,
+        mean=tf.reduce_mean,
+        softplus=tf.nn.softplus,
+        logsumexp=tf.reduce_logsumexp,
+        reshape=tf.reshape,
+        halves=lambda a: tf.split(a, 2, 1),
+        normal=lambda key, shape: tf.random.normal(shape),
+        conv=lambda x, w, s: tf.nn.conv2d(x, w, s, "SAME"),
+        up=lambda x, w: tf.nn.conv2d_transpose(
+            x, w, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], w.shape[2]), 2, "SAME"
+        ),
+    )
 
 
 def hand_jax(net, x, batch):
     """An epoch as one compiled scan over data that stay on the device, and for convolutions, which XLA makes slow in loops on processors, as calls of a compiled step."""
     import jax
     import jax.numpy as jnp
+
     loss, tree = hand_loss(net, jax_functions()), jax.tree.map
 
     def step(state, rows):
@@ -143,20 +207,44 @@ def hand_jax(net, x, batch):
         key, noise = jax.random.split(key)
         value, grads = jax.value_and_grad(loss)(p, data[rows], noise)
         count = count + 1
-        m, v = tree(lambda a, g: 0.9 * a + 0.1 * g, m, grads), tree(lambda a, g: 0.999 * a + 0.001 * g * g, v, grads)
+        m, v = (
+            tree(lambda a, g: 0.9 * a + 0.1 * g, m, grads),
+            tree(lambda a, g: 0.999 * a + 0.001 * g * g, v, grads),
+        )
         rate = 1e-3 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
-        return (tree(lambda w, a, b: w - rate * a / (jnp.sqrt(b) + 1e-7), p, m, v), m, v, count, key, data), value
+        return (
+            tree(lambda w, a, b: w - rate * a / (jnp.sqrt(b) + 1e-7), p, m, v),
+            m,
+            v,
+            count,
+            key,
+            data,
+        ), value
 
     def contestant(scan):
-        run = jax.jit((lambda state, order: jax.lax.scan(step, state, order)) if scan else step, donate_argnums=0)
+        run = jax.jit(
+            (lambda state, order: jax.lax.scan(step, state, order)) if scan else step,
+            donate_argnums=0,
+        )
         p, rng = tree(jnp.asarray, weights(net)), np.random.default_rng(0)
-        box = [(p, tree(jnp.zeros_like, p), tree(jnp.zeros_like, p), jnp.float32(0), jax.random.key(0), jnp.asarray(x))]
+        box = [
+            (
+                p,
+                tree(jnp.zeros_like, p),
+                tree(jnp.zeros_like, p),
+                jnp.float32(0),
+                jax.random.key(0),
+                jnp.asarray(x),
+            )
+        ]
 
         def epochs(n):
             for _ in range(n):
                 order = rng.permutation(len(x)).reshape(-1, batch).astype("int32")
-                for some in [order] if scan else order: box[0], loss = run(box[0], some)
+                for some in [order] if scan else order:
+                    box[0], loss = run(box[0], some)
             return float(loss.ravel()[-1])
+
         return epochs
 
     return {"hand steps" if net == "conv" else "hand scan": contestant(net != "conv")}
@@ -169,10 +257,14 @@ def hand_tensorflow(net, x, batch):
     def contestant(loop, xla):
         p = [tuple(tf.Variable(a) for a in pair) for pair in weights(net)]
         flat, loss = tf.nest.flatten(p), hand_loss(net, tensorflow_functions())
-        moments, count = [(tf.Variable(tf.zeros_like(w)), tf.Variable(tf.zeros_like(w))) for w in flat], tf.Variable(0.0)
+        moments, count = (
+            [(tf.Variable(tf.zeros_like(w)), tf.Variable(tf.zeros_like(w))) for w in flat],
+            tf.Variable(0.0),
+        )
 
         def step(x):
-            with tf.GradientTape() as tape: value = loss(p, x, None)
+            with tf.GradientTape() as tape:
+                value = loss(p, x, None)
             count.assign_add(1.0)
             rate = 1e-3 * tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
             for w, g, (m, v) in zip(flat, tape.gradient(value, flat), moments):
@@ -184,23 +276,43 @@ def hand_tensorflow(net, x, batch):
         data, rng = tf.constant(x), np.random.default_rng(0)
         orders = lambda: tf.constant(rng.permutation(len(x)).reshape(-1, batch).astype("int32"))
         if loop:
+
             @tf.function(jit_compile=xla)
             def run(data, order):
-                return tf.while_loop(lambda i, value: i < len(order), lambda i, value: (i + 1, step(tf.ensure_shape(tf.gather(data, order[i]), (batch, 28, 28, 1)))), (0, 0.0))[1]
+                return tf.while_loop(
+                    lambda i, value: i < len(order),
+                    lambda i, value: (
+                        i + 1,
+                        step(tf.ensure_shape(tf.gather(data, order[i]), (batch, 28, 28, 1))),
+                    ),
+                    (0, 0.0),
+                )[1]
+
             epoch = lambda: run(data, orders())
         else:
             one = tf.function(lambda rows: step(tf.gather(data, rows)), jit_compile=xla)
+
             def epoch():
-                for rows in orders(): value = one(rows)
+                for rows in orders():
+                    value = one(rows)
                 return value
 
         def epochs(n):
-            for _ in range(n): value = epoch()
+            for _ in range(n):
+                value = epoch()
             return float(value)
+
         return epochs
 
-    kinds = [(False, False), (True, False)] if net == "conv" else [(True, False), (False, True), (True, True)]  # XLA makes convolutions slower on processors, by up to ten times
-    return {f"hand {'loop' if loop else 'steps'}{', XLA' if xla else ''}": contestant(loop, xla) for loop, xla in kinds}
+    kinds = (
+        [(False, False), (True, False)]
+        if net == "conv"
+        else [(True, False), (False, True), (True, True)]
+    )  # XLA makes convolutions slower on processors, by up to ten times
+    return {
+        f"hand {'loop' if loop else 'steps'}{', XLA' if xla else ''}": contestant(loop, xla)
+        for loop, xla in kinds
+    }
 
 
 def products(net, x, batch, backend):
@@ -211,7 +323,8 @@ def products(net, x, batch, backend):
 
     def there(ws, h):
         acts = [h]
-        for w in ws: acts.append(acts[-1] @ w)
+        for w in ws:
+            acts.append(acts[-1] @ w)
         return acts
 
     def back(ws, acts, g, turned):
@@ -233,13 +346,24 @@ def products(net, x, batch, backend):
     if backend == "jax":
         import jax
         import jax.numpy as jnp
+
         data, box = jnp.asarray(flat), [[jnp.asarray(w) for w in kernels]]
-        run = jax.jit(lambda data, ws, order: jax.lax.scan(lambda ws, rows: (step(ws, data[rows], jnp.transpose, jnp.concatenate), None), ws, order)[0])
+        run = jax.jit(
+            lambda data, ws, order: jax.lax.scan(
+                lambda ws, rows: (step(ws, data[rows], jnp.transpose, jnp.concatenate), None),
+                ws,
+                order,
+            )[0]
+        )
+
         def epochs(n):
-            for _ in range(n): box[0] = run(data, box[0], orders())
+            for _ in range(n):
+                box[0] = run(data, box[0], orders())
             jax.block_until_ready(box[0])
+
         return {"products alone": epochs}
     import tensorflow as tf
+
     data, o = tf.constant(flat), tensorflow_functions()
     o.relu = lambda h: h
     encode, decode = hand_functions(net, o)
@@ -249,35 +373,67 @@ def products(net, x, batch, backend):
         with tf.GradientTape() as tape:
             tape.watch(ws)
             logits = decode(p, encode(p, rows)[0])
-        return [w - 1e-9 * g for w, g in zip(ws, tape.gradient(logits, ws, output_gradients=logits))]
+        return [
+            w - 1e-9 * g for w, g in zip(ws, tape.gradient(logits, ws, output_gradients=logits))
+        ]
 
-    def one(ws, rows): return convolutions(ws, rows) if net == "conv" else step(ws, rows, tf.transpose, tf.concat)
+    def one(ws, rows):
+        return convolutions(ws, rows) if net == "conv" else step(ws, rows, tf.transpose, tf.concat)
 
     def contestant(xla):
         box = [[tf.constant(w) for w in kernels]]
+
         @tf.function(jit_compile=xla)
         def run(data, ws, order):
-            return tf.while_loop(lambda i, ws: i < len(order), lambda i, ws: (i + 1, one(ws, tf.ensure_shape(tf.gather(data, order[i]), (batch, *flat.shape[1:])))), (0, ws))[1]
+            return tf.while_loop(
+                lambda i, ws: i < len(order),
+                lambda i, ws: (
+                    i + 1,
+                    one(ws, tf.ensure_shape(tf.gather(data, order[i]), (batch, *flat.shape[1:]))),
+                ),
+                (0, ws),
+            )[1]
+
         def epochs(n):
-            for _ in range(n): box[0] = run(data, box[0], tf.constant(orders()))
+            for _ in range(n):
+                box[0] = run(data, box[0], tf.constant(orders()))
             box[0][0].numpy()
+
         return epochs
-    return {f"products alone{', XLA' if xla else ''}": contestant(xla) for xla in ((False,) if net == "conv" else (False, True))}
+
+    return {
+        f"products alone{', XLA' if xla else ''}": contestant(xla)
+        for xla in ((False,) if net == "conv" else (False, True))
+    }
 
 
 # ---- the others ------------------------------------------------------------------------------------------------------------
+
 
 def keras_networks(net, keras):
     """The same networks of Keras's layers; the encoder ends in 2 d numbers, the decoder in logits."""
     layers, spec = keras.layers, NETS[net]
     dense = lambda n: layers.Dense(n, activation=spec["act"])
     if net == "conv":
-        conv = lambda n, kind=layers.Conv2D: kind(n, 3, strides=2, padding="same", activation="relu")
+        conv = lambda n, kind=layers.Conv2D: kind(
+            n, 3, strides=2, padding="same", activation="relu"
+        )
         encoder = [conv(32), conv(64), layers.Flatten()]
-        decoder = [dense(7 * 7 * 64), layers.Reshape((7, 7, 64)), conv(64, layers.Conv2DTranspose), conv(32, layers.Conv2DTranspose), layers.Conv2D(1, 3, padding="same")]
+        decoder = [
+            dense(7 * 7 * 64),
+            layers.Reshape((7, 7, 64)),
+            conv(64, layers.Conv2DTranspose),
+            conv(32, layers.Conv2DTranspose),
+            layers.Conv2D(1, 3, padding="same"),
+        ]
     else:
-        encoder, decoder = [layers.Flatten(), *map(dense, spec["hidden"])], [*map(dense, spec["hidden"][::-1]), layers.Dense(784), layers.Reshape((28, 28, 1))]
-    return keras.Sequential([keras.Input((28, 28, 1)), *encoder]), keras.Sequential([keras.Input((spec["d"],)), *decoder])
+        encoder, decoder = (
+            [layers.Flatten(), *map(dense, spec["hidden"])],
+            [*map(dense, spec["hidden"][::-1]), layers.Dense(784), layers.Reshape((28, 28, 1))],
+        )
+    return keras.Sequential([keras.Input((28, 28, 1)), *encoder]), keras.Sequential(
+        [keras.Input((spec["d"],)), *decoder]
+    )
 
 
 def fitted(model, x, batch):
@@ -285,13 +441,17 @@ def fitted(model, x, batch):
     import keras
 
     class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None): self.begin = time.perf_counter() if epoch == 0 else self.begin
-        def on_epoch_end(self, epoch, logs=None): self.end = time.perf_counter()
+        def on_epoch_begin(self, epoch, logs=None):
+            self.begin = time.perf_counter() if epoch == 0 else self.begin
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.end = time.perf_counter()
 
     def epochs(n):
         clock = Clock()
         model.fit(x, batch_size=batch, epochs=n, verbose=0, callbacks=[clock])
         return {"seconds": clock.end - clock.begin}
+
     return epochs
 
 
@@ -301,15 +461,29 @@ def keras_example(net, x, batch):
     from keras import ops
 
     encoder, decoder = keras_networks(net, keras)
+
     class Example(keras.Model):
         def __init__(self):
             super().__init__()
-            self.encoder, self.decoder, self.head, self.seed = encoder, decoder, keras.layers.Dense(2 * NETS[net]["d"]), keras.random.SeedGenerator(0)
+            self.encoder, self.decoder, self.head, self.seed = (
+                encoder,
+                decoder,
+                keras.layers.Dense(2 * NETS[net]["d"]),
+                keras.random.SeedGenerator(0),
+            )
+
         def call(self, x):
             mu, logvar = ops.split(self.head(self.encoder(x)), 2, axis=1)
-            logits = self.decoder(mu + ops.exp(0.5 * logvar) * keras.random.normal(ops.shape(mu), seed=self.seed))
+            logits = self.decoder(
+                mu + ops.exp(0.5 * logvar) * keras.random.normal(ops.shape(mu), seed=self.seed)
+            )
             kl = 0.5 * ops.sum(ops.exp(logvar) + mu**2 - 1 - logvar, 1)
-            self.add_loss(ops.mean(kl) + ops.mean(ops.sum(keras.losses.binary_crossentropy(x, logits, from_logits=True), (1, 2))))
+            self.add_loss(
+                ops.mean(kl)
+                + ops.mean(
+                    ops.sum(keras.losses.binary_crossentropy(x, logits, from_logits=True), (1, 2))
+                )
+            )
             return logits
 
     model = Example()
@@ -320,8 +494,14 @@ def keras_example(net, x, batch):
 def make_vaenb(net, x, jit="auto"):
     import keras
     from vaenb import IWAE, VAE, ELBO
+
     spec = NETS[net]
-    model = VAE.for_data(x, spec["d"], network=keras_networks(net, keras), objective=IWAE(spec["k"]) if spec["k"] > 1 else ELBO())
+    model = VAE.for_data(
+        x,
+        spec["d"],
+        network=keras_networks(net, keras),
+        objective=IWAE(spec["k"]) if spec["k"] > 1 else ELBO(),
+    )
     model.compile("adam", jit_compile=jit)
     return model
 
@@ -330,11 +510,14 @@ def long_training(model):
     """The model, compiled as a training of 20,000 steps would be."""
     model.expect(20_000)
     choose = model.choose_block
-    model.choose_block = lambda data, epochs, callbacks: choose(data, -(-20_000 // data.steps), callbacks)
+    model.choose_block = lambda data, epochs, callbacks: choose(
+        data, -(-20_000 // data.steps), callbacks
+    )
     return model
 
 
-def ours(net, x, batch): return {"vaenb": fitted(long_training(make_vaenb(net, x)), x, batch)}
+def ours(net, x, batch):
+    return {"vaenb": fitted(long_training(make_vaenb(net, x)), x, batch)}
 
 
 def pythae(net, x, batch):
@@ -347,44 +530,85 @@ def pythae(net, x, batch):
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
     from pythae.data.datasets import BaseDataset
+
     logging.disable(logging.CRITICAL)
     nn, spec = torch.nn, NETS[net]
     act = {"relu": nn.ReLU, "tanh": nn.Tanh}[spec["act"]]
     if net == "conv":
         body = [nn.Conv2d(1, 32, 3, 2, 1), act(), nn.Conv2d(32, 64, 3, 2, 1), act(), nn.Flatten()]
-        back = [nn.Linear(spec["d"], 7 * 7 * 64), act(), nn.Unflatten(1, (64, 7, 7)), nn.ConvTranspose2d(64, 64, 3, 2, 1, 1), act(), nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), act(), nn.Conv2d(32, 1, 3, 1, 1), nn.Sigmoid()]
+        back = [
+            nn.Linear(spec["d"], 7 * 7 * 64),
+            act(),
+            nn.Unflatten(1, (64, 7, 7)),
+            nn.ConvTranspose2d(64, 64, 3, 2, 1, 1),
+            act(),
+            nn.ConvTranspose2d(64, 32, 3, 2, 1, 1),
+            act(),
+            nn.Conv2d(32, 1, 3, 1, 1),
+            nn.Sigmoid(),
+        ]
         width = 7 * 7 * 64
     else:
         sizes = (784, *spec["hidden"])
-        body = [nn.Flatten(), *(part for n, m in zip(sizes, sizes[1:]) for part in (nn.Linear(n, m), act()))]
+        body = [
+            nn.Flatten(),
+            *(part for n, m in zip(sizes, sizes[1:]) for part in (nn.Linear(n, m), act())),
+        ]
         sizes = (spec["d"], *spec["hidden"][::-1])
-        back = [*(part for n, m in zip(sizes, sizes[1:]) for part in (nn.Linear(n, m), act())), nn.Linear(sizes[-1], 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28))]
+        back = [
+            *(part for n, m in zip(sizes, sizes[1:]) for part in (nn.Linear(n, m), act())),
+            nn.Linear(sizes[-1], 784),
+            nn.Sigmoid(),
+            nn.Unflatten(1, (1, 28, 28)),
+        ]
         width = spec["hidden"][-1]
 
     class Encoder(BaseEncoder):
         def __init__(self):
             super().__init__()
-            self.body, self.mu, self.logvar = nn.Sequential(*body), nn.Linear(width, spec["d"]), nn.Linear(width, spec["d"])
+            self.body, self.mu, self.logvar = (
+                nn.Sequential(*body),
+                nn.Linear(width, spec["d"]),
+                nn.Linear(width, spec["d"]),
+            )
+
         def forward(self, x):
             h = self.body(x)
             return ModelOutput(embedding=self.mu(h), log_covariance=self.logvar(h))
 
     class Decoder(BaseDecoder):
-        def __init__(self): super().__init__(); self.body = nn.Sequential(*back)
-        def forward(self, z): return ModelOutput(reconstruction=self.body(z))
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(*back)
 
-    model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=spec["d"], reconstruction_loss="bce"), encoder=Encoder(), decoder=Decoder())
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.body(z))
+
+    model = VAE(
+        VAEConfig(input_dim=(1, 28, 28), latent_dim=spec["d"], reconstruction_loss="bce"),
+        encoder=Encoder(),
+        decoder=Decoder(),
+    )
     rows = torch.as_tensor(x.reshape(-1, 1, 28, 28))
     data = BaseDataset(rows, torch.zeros(len(rows)))
 
     class Clock(TrainingCallback):
-        def on_epoch_begin(self, *args, **kwargs): self.times = getattr(self, "times", []) + [time.perf_counter()]
-        def on_epoch_end(self, *args, **kwargs): self.end = time.perf_counter()
+        def on_epoch_begin(self, *args, **kwargs):
+            self.times = getattr(self, "times", []) + [time.perf_counter()]
+
+        def on_epoch_end(self, *args, **kwargs):
+            self.end = time.perf_counter()
 
     def epochs(n):
         clock = Clock()
         with tempfile.TemporaryDirectory() as folder:
-            config = BaseTrainerConfig(output_dir=folder, num_epochs=n, per_device_train_batch_size=batch, learning_rate=1e-3, no_cuda=True)
+            config = BaseTrainerConfig(
+                output_dir=folder,
+                num_epochs=n,
+                per_device_train_batch_size=batch,
+                learning_rate=1e-3,
+                no_cuda=True,
+            )
             BaseTrainer(model, data, training_config=config, callbacks=[clock]).train()
         return {"seconds": clock.end - clock.times[0]}
 
@@ -393,24 +617,39 @@ def pythae(net, x, batch):
 
 # ---- a contestant's process ------------------------------------------------------------------------------------------------
 
+
 def likelihood_contestants(backend, samples, n=IMAGES):
     """log p(x) of n images with the network of the IWAE: ours, and a compiled loop by hand."""
     import keras
+
     net, x = "iwae-50", images(n)
-    model, o = make_vaenb(net, x), {"jax": jax_functions, "tensorflow": tensorflow_functions}[backend]()
+    model, o = (
+        make_vaenb(net, x),
+        {"jax": jax_functions, "tensorflow": tensorflow_functions}[backend](),
+    )
     log_weights, chunk = hand_log_weights(net, o), 50
     if backend == "jax":
         import jax
         import jax.numpy as jnp
+
         p, data = jax.tree.map(jnp.asarray, weights(net)), jnp.asarray(x)
+
         @jax.jit
         def run(p, data, key):
-            body = lambda total, key: (jnp.logaddexp(total, jax.nn.logsumexp(log_weights(p, data, key, chunk)[0], 1)), None)
-            return jax.lax.scan(body, jnp.full(n, -jnp.inf), jax.random.split(key, samples // chunk))[0]
+            body = lambda total, key: (
+                jnp.logaddexp(total, jax.nn.logsumexp(log_weights(p, data, key, chunk)[0], 1)),
+                None,
+            )
+            return jax.lax.scan(
+                body, jnp.full(n, -jnp.inf), jax.random.split(key, samples // chunk)
+            )[0]
+
         hands = {"hand": lambda: np.asarray(run(p, data, jax.random.key(0)))}
     else:
         import tensorflow as tf
+
         p, data = [tuple(map(tf.constant, pair)) for pair in weights(net)], tf.constant(x)
+
         def hand(xla):
             @tf.function(jit_compile=xla)
             def run(data):
@@ -418,8 +657,13 @@ def likelihood_contestants(backend, samples, n=IMAGES):
                     more = tf.reduce_logsumexp(log_weights(p, data, None, chunk)[0], 1)
                     top = tf.maximum(total, more)
                     return i + 1, top + tf.math.log(tf.exp(total - top) + tf.exp(more - top))
-                return tf.while_loop(lambda i, total: i < samples // chunk, body, (0, tf.fill((n,), -1e30)))[1]
+
+                return tf.while_loop(
+                    lambda i, total: i < samples // chunk, body, (0, tf.fill((n,), -1e30))
+                )[1]
+
             return lambda: run(data).numpy()
+
         hands = {"hand": hand(False), "hand, XLA": hand(True)}
     return n, {"vaenb": lambda: model.log_likelihood(x, n_samples=samples), **hands}
 
@@ -432,20 +676,31 @@ def single_contestants(backend):
     model.compile("adam")
     import keras
     from vaenb.noise import counters, normal
+
     seed = keras.random.SeedGenerator(0)
 
     class Draw(keras.Model):
-        def call(self, x): return x + normal((100, 784), seed)
+        def call(self, x):
+            return x + normal((100, 784), seed)
 
     def drawing(counted):
         draw, row = Draw(), np.zeros((1, 1), "float32")
         draw.compile(jit_compile=True)
+
         def run():
-            with counters(counted): draw.predict_on_batch(row)
+            with counters(counted):
+                draw.predict_on_batch(row)
+
         return run
 
-    return {"draw 78,400 normal numbers, compiled, by Keras": drawing(False), "draw 78,400 normal numbers, compiled, from counters": drawing(True), "decode one code": lambda: model.decode(z), "sample 10,000 images": lambda: model.sample(10_000, seed=0),
-            "evaluate 10,000 images": lambda: model.evaluate(x, batch_size=128, verbose=0), "encode 10,000 images": lambda: model.encode(x)}
+    return {
+        "draw 78,400 normal numbers, compiled, by Keras": drawing(False),
+        "draw 78,400 normal numbers, compiled, from counters": drawing(True),
+        "decode one code": lambda: model.decode(z),
+        "sample 10,000 images": lambda: model.sample(10_000, seed=0),
+        "evaluate 10,000 images": lambda: model.evaluate(x, batch_size=128, verbose=0),
+        "encode 10,000 images": lambda: model.encode(x),
+    }
 
 
 def serve(kind):
@@ -455,15 +710,32 @@ def serve(kind):
     for line in sys.stdin:
         ask = json.loads(line)
         if ask["do"] == "train":
-            x, make = images(ask["n"]), {"vaenb": ours, "hand": hand_jax if kind == "jax" else hand_tensorflow, "products": lambda *case: products(*case, kind), "keras example": keras_example, "pythae": pythae}
+            x, make = (
+                images(ask["n"]),
+                {
+                    "vaenb": ours,
+                    "hand": hand_jax if kind == "jax" else hand_tensorflow,
+                    "products": lambda *case: products(*case, kind),
+                    "keras example": keras_example,
+                    "pythae": pythae,
+                },
+            )
             epochs = {}
-            for who in ask["who"]: epochs |= make[who](ask["net"], x, ask["batch"])
-            for run in epochs.values(): run(1), run(1)
+            for who in ask["who"]:
+                epochs |= make[who](ask["net"], x, ask["batch"])
+            for run in epochs.values():
+                run(1), run(1)
             rows, answer = ask["n"], list(epochs)
         elif ask["do"] == "growth":
             from vaenb import ELBO, IWAE, VAE, dense
+
             x = images(ask["n"])
-            model = VAE.for_data(x, ask["d"], network=dense((200, 200), activation="tanh"), objective=IWAE(ask["k"]) if ask["k"] > 1 else ELBO())
+            model = VAE.for_data(
+                x,
+                ask["d"],
+                network=dense((200, 200), activation="tanh"),
+                objective=IWAE(ask["k"]) if ask["k"] > 1 else ELBO(),
+            )
             model.compile("adam")
             epochs, rows = {"vaenb": fitted(long_training(model), x, ask["batch"])}, ask["n"]
             epochs["vaenb"](1), epochs["vaenb"](1)
@@ -471,35 +743,60 @@ def serve(kind):
         elif ask["do"] == "turn":
             start = time.perf_counter()
             found = epochs[ask["who"]](ask["epochs"])
-            answer = rows * ask["epochs"] / (found["seconds"] if isinstance(found, dict) else time.perf_counter() - start)
+            answer = (
+                rows
+                * ask["epochs"]
+                / (found["seconds"] if isinstance(found, dict) else time.perf_counter() - start)
+            )
         elif ask["do"] == "prepare":
-            if ask["what"] == "likelihood": rows, ready = likelihood_contestants(kind, ask["samples"])
-            else: ready = single_contestants(kind)
-            for run in ready.values(): run()
+            if ask["what"] == "likelihood":
+                rows, ready = likelihood_contestants(kind, ask["samples"])
+            else:
+                ready = single_contestants(kind)
+            for run in ready.values():
+                run()
             answer = list(ready)
         elif ask["do"] == "once":
             start = time.perf_counter()
             ready[ask["who"]]()
             answer = time.perf_counter() - start
-        elif ask["do"] == "memory": answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        elif ask["do"] == "memory":
+            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         print(json.dumps(answer), file=out, flush=True)
 
 
 class Contestant:
     """A process that waits for its turn."""
+
     def __init__(self, kind, python=sys.executable):
         self.kind = kind
-        env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **({"KERAS_BACKEND": kind} if kind != "pythae" else {})}
-        self.process = subprocess.Popen([python, __file__, "--serve", kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE if not os.environ.get("BENCH_SHOW") else None, text=True, env=env)
+        env = {
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            **({"KERAS_BACKEND": kind} if kind != "pythae" else {}),
+        }
+        self.process = subprocess.Popen(
+            [python, __file__, "--serve", kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if not os.environ.get("BENCH_SHOW") else None,
+            text=True,
+            env=env,
+        )
 
     def __call__(self, **ask):
         self.process.stdin.write(json.dumps(ask) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        if not line: sys.exit(f"the process of {self.kind} has ended: " + (self.process.stderr.read()[-2000:] if self.process.stderr else ""))
+        if not line:
+            sys.exit(
+                f"the process of {self.kind} has ended: "
+                + (self.process.stderr.read()[-2000:] if self.process.stderr else "")
+            )
         return json.loads(line)
 
-    def __enter__(self): return self
+    def __enter__(self):
+        return self
 
     def __exit__(self, *_):
         self.process.stdin.close()
@@ -508,12 +805,25 @@ class Contestant:
 
 # ---- the tournament --------------------------------------------------------------------------------------------------------
 
-def spread(values, digits=1): return {"median": round(statistics.median(values), digits), "min": round(min(values), digits), "max": round(max(values), digits)}
+
+def spread(values, digits=1):
+    return {
+        "median": round(statistics.median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+    }
 
 
 def show(net, batch, rates, hand):
     line = "   ".join(f"{name} {rate['median']:,.0f}" for name, rate in rates.items())
-    print(f"{net:9s} batch {batch:5d}   {line}   | of the hand-written: " + ", ".join(f"{b} {rates[f'{b} vaenb']['median'] / rates[name]['median']:.2f}" for b, name in hand.items()), flush=True)
+    print(
+        f"{net:9s} batch {batch:5d}   {line}   | of the hand-written: "
+        + ", ".join(
+            f"{b} {rates[f'{b} vaenb']['median'] / rates[name]['median']:.2f}"
+            for b, name in hand.items()
+        ),
+        flush=True,
+    )
 
 
 def train_rates(nets, batches, backends, python, repeats):
@@ -522,19 +832,67 @@ def train_rates(nets, batches, backends, python, repeats):
     for net in nets:
         for batch in batches:
             n = examples(net, batch)
-            crowd = [(Contestant(b), ["vaenb", "hand", *(["keras example"] if NETS[net]["k"] == 1 else []), *(["products"] if net == "dense" or (net, b) == ("conv", "tensorflow") else [])]) for b in backends]
-            if python and NETS[net]["k"] == 1: crowd.append((Contestant("pythae", python), ["pythae"]))
-            names = [(c, name) for c, who in crowd for name in c(do="train", net=net, batch=batch, n=n, who=who)]
+            crowd = [
+                (
+                    Contestant(b),
+                    [
+                        "vaenb",
+                        "hand",
+                        *(["keras example"] if NETS[net]["k"] == 1 else []),
+                        *(
+                            ["products"]
+                            if net == "dense" or (net, b) == ("conv", "tensorflow")
+                            else []
+                        ),
+                    ],
+                )
+                for b in backends
+            ]
+            if python and NETS[net]["k"] == 1:
+                crowd.append((Contestant("pythae", python), ["pythae"]))
+            names = [
+                (c, name)
+                for c, who in crowd
+                for name in c(do="train", net=net, batch=batch, n=n, who=who)
+            ]
             rates = {}
             for _ in range(repeats):
-                for c, name in names: rates.setdefault(f"{c.kind} {name}" if c.kind != "pythae" else name, []).append(c(do="turn", who=name, epochs=2))
+                for c, name in names:
+                    rates.setdefault(f"{c.kind} {name}" if c.kind != "pythae" else name, []).append(
+                        c(do="turn", who=name, epochs=2)
+                    )
             memory = {c.kind: round(c(do="memory")) for c, _ in crowd}
-            for c, _ in crowd: c.__exit__()
+            for c, _ in crowd:
+                c.__exit__()
             rates = {name: spread(values, 0) for name, values in rates.items()}
-            hand = {b: max((name for name in rates if name.startswith(f"{b} hand")), key=lambda name: rates[name]["median"]) for b in backends}
-            out.setdefault(net, {})[str(batch)] = {"examples": n, "turns": repeats, "rates": rates, "hand": hand, "peak_mib": memory,
-                                                   "of_hand": {b: round(rates[f"{b} vaenb"]["median"] / rates[name]["median"], 3) for b, name in hand.items()},
-                                                   **({"of_pythae": {b: round(rates[f"{b} vaenb"]["median"] / rates["pythae"]["median"], 3) for b in backends}} if "pythae" in rates else {})}
+            hand = {
+                b: max(
+                    (name for name in rates if name.startswith(f"{b} hand")),
+                    key=lambda name: rates[name]["median"],
+                )
+                for b in backends
+            }
+            out.setdefault(net, {})[str(batch)] = {
+                "examples": n,
+                "turns": repeats,
+                "rates": rates,
+                "hand": hand,
+                "peak_mib": memory,
+                "of_hand": {
+                    b: round(rates[f"{b} vaenb"]["median"] / rates[name]["median"], 3)
+                    for b, name in hand.items()
+                },
+                **(
+                    {
+                        "of_pythae": {
+                            b: round(rates[f"{b} vaenb"]["median"] / rates["pythae"]["median"], 3)
+                            for b in backends
+                        }
+                    }
+                    if "pythae" in rates
+                    else {}
+                ),
+            }
             show(net, batch, rates, hand)
     return out
 
@@ -548,65 +906,135 @@ def likelihood_times(backends, repeats):
                 start = c(do="memory")
                 names, times = c(do="prepare", what="likelihood", samples=samples), {}
                 for _ in range(repeats):
-                    for name in names: times.setdefault(name, []).append(c(do="once", who=name))
-            best = min((name for name in times if name != "vaenb"), key=lambda name: statistics.median(times[name]))
-            row = {"images": IMAGES, "seconds": {name: spread(values, 3) for name, values in times.items()}, "hand": best, "of_hand": round(statistics.median(times[best]) / statistics.median(times["vaenb"]), 3)}
+                    for name in names:
+                        times.setdefault(name, []).append(c(do="once", who=name))
+            best = min(
+                (name for name in times if name != "vaenb"),
+                key=lambda name: statistics.median(times[name]),
+            )
+            row = {
+                "images": IMAGES,
+                "seconds": {name: spread(values, 3) for name, values in times.items()},
+                "hand": best,
+                "of_hand": round(
+                    statistics.median(times[best]) / statistics.median(times["vaenb"]), 3
+                ),
+            }
             out.setdefault(backend, {})[str(samples)] = row
-            print(f"log p(x), {samples} samples, {backend}: {row['seconds']['vaenb']['median']:.2f} s; {row['of_hand']:.2f} of {best}", flush=True)
+            print(
+                f"log p(x), {samples} samples, {backend}: {row['seconds']['vaenb']['median']:.2f} s; {row['of_hand']:.2f} of {best}",
+                flush=True,
+            )
         code = f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import throughput as t; x = t.images(t.IMAGES); m = t.make_vaenb('iwae-50', x); m.log_likelihood(x, n_samples=10); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; m.log_likelihood(x, n_samples=20000); print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a) / 2**10, a / 2**10)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
         more, before = map(float, done.stdout.split()[-2:])
-        out[backend]["memory_mib"] = {"process_before": round(before), "more_for_20000_samples": round(more)}
-        print(f"log p(x), {backend}: {before:.0f} MiB before, {more:.0f} MiB more for 20,000 samples", flush=True)
+        out[backend]["memory_mib"] = {
+            "process_before": round(before),
+            "more_for_20000_samples": round(more),
+        }
+        print(
+            f"log p(x), {backend}: {before:.0f} MiB before, {more:.0f} MiB more for 20,000 samples",
+            flush=True,
+        )
     return out
 
 
 def growth_rates(backends, repeats):
     """How the rate of vaenb changes with one thing at a time: network 784-200-200-d, batch 100."""
     base = dict(n=4000, batch=100, d=16, k=1)
-    axes = {"n": (1000, 4000, 16_000), "batch": (20, 100, 500, 2000), "d": (2, 16, 128, 512), "k": (1, 5, 20, 50)}
+    axes = {
+        "n": (1000, 4000, 16_000),
+        "batch": (20, 100, 500, 2000),
+        "d": (2, 16, 128, 512),
+        "k": (1, 5, 20, 50),
+    }
     out = {}
     for backend in backends:
         with Contestant(backend) as c:
             for axis, values in axes.items():
                 for value in values:
                     case = {**base, axis: value}
-                    if axis == "k": case["n"] = max(500, 4000 // value)
+                    if axis == "k":
+                        case["n"] = max(500, 4000 // value)
                     c(do="growth", **case)
-                    out.setdefault(backend, {}).setdefault(axis, {})[str(value)] = spread([c(do="turn", who="vaenb", epochs=2) for _ in range(repeats)], 0)
-                print(f"growth with {axis}, {backend}: " + ", ".join(f"{v} {r['median']:,.0f}" for v, r in out[backend][axis].items()), flush=True)
+                    out.setdefault(backend, {}).setdefault(axis, {})[str(value)] = spread(
+                        [c(do="turn", who="vaenb", epochs=2) for _ in range(repeats)], 0
+                    )
+                print(
+                    f"growth with {axis}, {backend}: "
+                    + ", ".join(f"{v} {r['median']:,.0f}" for v, r in out[backend][axis].items()),
+                    flush=True,
+                )
     return out
 
 
 def start_times(backends, repeats):
     """Seconds from nothing: to import, to a command's help, to the first step; and single requests."""
+
     def timed(command, env=()):
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **dict(env)})
+            subprocess.run(
+                command,
+                check=True,
+                capture_output=True,
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **dict(env)},
+            )
             times.append(time.perf_counter() - start)
         return spread(times, 3)
+
     python = [sys.executable, "-c"]
     first = "import numpy as np; from vaenb import VAE; x = (np.random.default_rng(0).random((128, 784)) < 0.13).astype('float32'); VAE.for_data(x, 16).fit(x, batch_size=128, verbose=0)"
-    out = {"python": timed([*python, "pass"]), "import vaenb": timed([*python, "import vaenb"]), "vaenb --help": timed([str(Path(sys.executable).with_name("vaenb")), "--help"])}
+    out = {
+        "python": timed([*python, "pass"]),
+        "import vaenb": timed([*python, "import vaenb"]),
+        "vaenb --help": timed([str(Path(sys.executable).with_name("vaenb")), "--help"]),
+    }
     for backend in backends:
-        out[f"import keras, {backend}"] = timed([*python, "import keras"], {"KERAS_BACKEND": backend}.items())
-        out[f"first step done, {backend}"] = timed([*python, first], {"KERAS_BACKEND": backend}.items())
+        out[f"import keras, {backend}"] = timed(
+            [*python, "import keras"], {"KERAS_BACKEND": backend}.items()
+        )
+        out[f"first step done, {backend}"] = timed(
+            [*python, first], {"KERAS_BACKEND": backend}.items()
+        )
         with Contestant(backend) as c:
             for name in c(do="prepare", what="single"):
-                out[f"{name}, {backend}"] = spread([c(do="once", who=name) for _ in range(5 * repeats)], 5)
+                out[f"{name}, {backend}"] = spread(
+                    [c(do="once", who=name) for _ in range(5 * repeats)], 5
+                )
             out[f"peak memory in MiB, {backend}"] = round(c(do="memory"))
-    for name, row in out.items(): print(f"{name:40s} {row['median'] if isinstance(row, dict) else row}", flush=True)
+    for name, row in out.items():
+        print(f"{name:40s} {row['median'] if isinstance(row, dict) else row}", flush=True)
     return out
 
 
 def notebook_times(backends, repeats):
     """Seconds to run and check all notebooks, as tools/check.py does it; once."""
     workers, start = min(4, os.cpu_count() or 1), time.perf_counter()
-    done = subprocess.run([str(Path(sys.executable).with_name("nbdev_test")), "--n_workers", str(workers), "--timing"], cwd=Path(__file__).parent.parent, check=True, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("nbdev_test")),
+            "--n_workers",
+            str(workers),
+            "--timing",
+        ],
+        cwd=Path(__file__).parent.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     seconds = round(time.perf_counter() - start)
-    each = {name: int(taken) for name, taken in re.findall(r"^(\S+)\.ipynb: (\d+) secs$", done.stdout, re.M)}
+    each = {
+        name: int(taken)
+        for name, taken in re.findall(r"^(\S+)\.ipynb: (\d+) secs$", done.stdout, re.M)
+    }
     print(f"{len(each)} notebooks: {seconds} s with {workers} workers", flush=True)
     return {"seconds": seconds, "workers": workers, "each": each}
 
@@ -615,7 +1043,9 @@ def processor():
     """The processor's name, and whether it computes with 512 bits at a time, on which ratios between libraries depend."""
     facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"^model name\s*:\s*(.+)$", facts, re.M)
-    return (name[1] if name else platform.processor() or platform.machine()) + (", AVX-512" if "avx512f" in facts else "")
+    return (name[1] if name else platform.processor() or platform.machine()) + (
+        ", AVX-512" if "avx512f" in facts else ""
+    )
 
 
 def main():
@@ -627,28 +1057,54 @@ def main():
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.serve: return serve(args.serve)
+    if args.serve:
+        return serve(args.serve)
     backends = [b for b in ("tensorflow", "jax") if importlib.util.find_spec(b)]
     versions = {p: importlib.metadata.version(p) for p in ("vaenb", "keras", "numpy", *backends)}
     if args.pythae:
         ask = "import importlib.metadata as m, json; print(json.dumps({p: m.version(p) for p in ('pythae', 'torch')}))"
-        versions |= json.loads(subprocess.run([args.pythae, "-c", ask], check=True, capture_output=True, text=True).stdout)
+        versions |= json.loads(
+            subprocess.run(
+                [args.pythae, "-c", ask], check=True, capture_output=True, text=True
+            ).stdout
+        )
     record = json.loads(args.out.read_text()) if args.out.exists() else {}
     before = record.get("versions", {})
-    if record and (any(before.get(p, v) != v for p, v in versions.items()) or record.get("processor") != processor()):  # never two machines, nor their software, in one file
-        if set(args.only) != set(PARTS): parser.error(f"{args.out} holds what another processor or other versions took: name a file of your own with --out, or run every part")
+    if record and (
+        any(before.get(p, v) != v for p, v in versions.items())
+        or record.get("processor") != processor()
+    ):  # never two machines, nor their software, in one file
+        if set(args.only) != set(PARTS):
+            parser.error(
+                f"{args.out} holds what another processor or other versions took: name a file of your own with --out, or run every part"
+            )
         record, before = {}, {}
     versions = before | versions
-    record |= {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}", "processor": processor(), "python": platform.python_version(), "versions": versions,
-               "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, compilation and preparations left out; median, least and most of the turns"}
+    record |= {
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} x {platform.machine()}",
+        "processor": processor(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, compilation and preparations left out; median, least and most of the turns",
+    }
+
     def keep():
         args.out.parent.mkdir(exist_ok=True, parents=True)
         args.out.write_text(json.dumps(record, indent=1) + "\n")
+
     for net in NETS:
         if net in args.only:
-            record.setdefault("training", {}).setdefault(net, {}).update(train_rates([net], args.batches, backends, args.pythae, args.repeats)[net])
+            record.setdefault("training", {}).setdefault(net, {}).update(
+                train_rates([net], args.batches, backends, args.pythae, args.repeats)[net]
+            )
             keep()
-    for part, measure in (("likelihood", likelihood_times), ("growth", growth_rates), ("starts", start_times), ("notebooks", notebook_times)):
+    for part, measure in (
+        ("likelihood", likelihood_times),
+        ("growth", growth_rates),
+        ("starts", start_times),
+        ("notebooks", notebook_times),
+    ):
         if part in args.only:
             record[part] = measure(backends, args.repeats)
             keep()

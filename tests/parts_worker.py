@@ -1,4 +1,5 @@
 """Run by test_parts.py in processes of its own: puts every recipe and thirty random combinations of parts through everything a model must do."""
+
 import json
 import os
 import random
@@ -9,34 +10,80 @@ from importlib.machinery import PathFinder
 
 SHAPES = ((12,), (8, 8, 1), (28, 28, 1), (25, 19, 3))
 N_COMBINATIONS = 30
-LIKELIHOODS = (("Bernoulli", {}), ("Bernoulli", {"binarize": True}), ("ContinuousBernoulli", {}), ("Normal", {"sigma": "learned"}), ("Normal", {"sigma": "optimal"}),
-               ("DiscretizedLogistic", {"levels": 16}), ("BetaBinomial", {"levels": 16}), ("Categorical", {"levels": 4}), ("Poisson", {}))
+LIKELIHOODS = (
+    ("Bernoulli", {}),
+    ("Bernoulli", {"binarize": True}),
+    ("ContinuousBernoulli", {}),
+    ("Normal", {"sigma": "learned"}),
+    ("Normal", {"sigma": "optimal"}),
+    ("DiscretizedLogistic", {"levels": 16}),
+    ("BetaBinomial", {"levels": 16}),
+    ("Categorical", {"levels": 4}),
+    ("Poisson", {}),
+)
 FLOW = {"n_layers": 2, "hidden": (8,)}
-POSTERIORS = (("DiagonalNormal", {}), ("FullNormal", {}), *(("FlowPosterior", {"flow": flow, **FLOW}) for flow in ("planar", "radial", "iaf")))
-PRIORS = (("StandardNormal", {}), ("MixtureOfNormals", {"n_components": 3}), ("VampPrior", {"n_components": 5}), ("FlowPrior", {"flow": "realnvp", **FLOW}))
-OBJECTIVES = (("ELBO", {"beta": 2.0, "warmup": 2}), ("ELBO", {"n_samples": 3, "kl": "sampled"}), ("FreeBits", {"floor": 0.1}), ("Capacity", {"capacity": 2.0, "beta": 5.0}),
-              ("StickingTheLanding", {}), ("IWAE", {"k": 4}), ("MIWAE", {"m": 2, "k": 2}), ("PIWAE", {"m": 2, "k": 2}), ("CIWAE", {"k": 4}), ("DReG", {"k": 4}),
-              ("BetaTC", {}), ("DIP", {"version": 1}), ("DIP", {"version": 2}), ("InfoVAE", {"scale": 10.0}), ("WAE", {"scale": 10.0}))
-SMALLER = {"vamp-vae": {"n_components": 5}, "iwae": {"k": 5}, "dreg-iwae": {"k": 5}, "miwae": {"m": 2, "k": 3}, "piwae": {"m": 2, "k": 3}, "ciwae": {"k": 6}}
+POSTERIORS = (
+    ("DiagonalNormal", {}),
+    ("FullNormal", {}),
+    *(("FlowPosterior", {"flow": flow, **FLOW}) for flow in ("planar", "radial", "iaf")),
+)
+PRIORS = (
+    ("StandardNormal", {}),
+    ("MixtureOfNormals", {"n_components": 3}),
+    ("VampPrior", {"n_components": 5}),
+    ("FlowPrior", {"flow": "realnvp", **FLOW}),
+)
+OBJECTIVES = (
+    ("ELBO", {"beta": 2.0, "warmup": 2}),
+    ("ELBO", {"n_samples": 3, "kl": "sampled"}),
+    ("FreeBits", {"floor": 0.1}),
+    ("Capacity", {"capacity": 2.0, "beta": 5.0}),
+    ("StickingTheLanding", {}),
+    ("IWAE", {"k": 4}),
+    ("MIWAE", {"m": 2, "k": 2}),
+    ("PIWAE", {"m": 2, "k": 2}),
+    ("CIWAE", {"k": 4}),
+    ("DReG", {"k": 4}),
+    ("BetaTC", {}),
+    ("DIP", {"version": 1}),
+    ("DIP", {"version": 2}),
+    ("InfoVAE", {"scale": 10.0}),
+    ("WAE", {"scale": 10.0}),
+)
+SMALLER = {
+    "vamp-vae": {"n_components": 5},
+    "iwae": {"k": 5},
+    "dreg-iwae": {"k": 5},
+    "miwae": {"m": 2, "k": 3},
+    "piwae": {"m": 2, "k": 3},
+    "ciwae": {"k": 6},
+}
 
 
 def data_for(likelihood, shape, n=64):
     """Examples with some structure, in the likelihood's support."""
     import numpy as np
+
     rng = np.random.default_rng(0)
     size = int(np.prod(shape))
     chance = 1 / (1 + np.exp(-(2 * rng.normal(size=(n, 2)) @ rng.normal(size=(2, size)))))
     name, options = likelihood
-    if name == "Bernoulli" and not options: x = rng.random((n, size)) < chance
-    elif name in ("DiscretizedLogistic", "BetaBinomial", "Categorical"): x = np.round(chance * (options["levels"] - 1)) / (options["levels"] - 1)
-    elif name == "Poisson": x = rng.poisson(5 * chance)
-    elif name == "Normal": x = 3 * chance + 0.1 * rng.normal(size=(n, size))
-    else: x = chance
+    if name == "Bernoulli" and not options:
+        x = rng.random((n, size)) < chance
+    elif name in ("DiscretizedLogistic", "BetaBinomial", "Categorical"):
+        x = np.round(chance * (options["levels"] - 1)) / (options["levels"] - 1)
+    elif name == "Poisson":
+        x = rng.poisson(5 * chance)
+    elif name == "Normal":
+        x = 3 * chance + 0.1 * rng.normal(size=(n, size))
+    else:
+        x = chance
     return x.reshape(n, *shape).astype("float32")
 
 
 def part(spec):
     import vaenb
+
     name, options = spec
     return getattr(vaenb, name)(**options)
 
@@ -44,15 +91,31 @@ def part(spec):
 def combinations():
     """Thirty combinations that are not refused, every part in at least one of them, the same on each machine; with how often each refusal was heard."""
     from vaenb import VAE, dense
-    draw, found, refused, wanted = random.Random(0), [], {}, [*POSTERIORS, *PRIORS, *OBJECTIVES, *LIKELIHOODS]
+
+    draw, found, refused, wanted = (
+        random.Random(0),
+        [],
+        {},
+        [*POSTERIORS, *PRIORS, *OBJECTIVES, *LIKELIHOODS],
+    )
     while len(found) < N_COMBINATIONS:
         chosen = [draw.choice(group) for group in (LIKELIHOODS, POSTERIORS, PRIORS, OBJECTIVES)]
         if wanted:  # one part that has not had its turn
             for i, group in enumerate((LIKELIHOODS, POSTERIORS, PRIORS, OBJECTIVES)):
-                if wanted[0] in group: chosen[i] = wanted[0]
+                if wanted[0] in group:
+                    chosen[i] = wanted[0]
         likelihood, posterior, prior, objective = chosen
         shape, conv = draw.choice(SHAPES), draw.random() < 0.3
-        try: VAE.for_data(data_for(likelihood, (4,)), 3, network=dense([4]), likelihood=part(likelihood), posterior=part(posterior), prior=part(prior), objective=part(objective))
+        try:
+            VAE.for_data(
+                data_for(likelihood, (4,)),
+                3,
+                network=dense([4]),
+                likelihood=part(likelihood),
+                posterior=part(posterior),
+                prior=part(prior),
+                objective=part(objective),
+            )
         except ValueError as error:
             refused[f"{posterior[0]} {prior[0]} {objective[0]}"] = str(error)
             continue
@@ -65,16 +128,41 @@ def combinations():
 def cases(combined):
     """Name -> (data, function that makes the model for data of any shape, likelihood)."""
     from vaenb import RECIPES, VAE, conv, dense, recipe
+
     made = {}
     for i, (name, row) in enumerate(RECIPES.items()):
-        likelihood = ("Normal", {"sigma": "optimal"}) if name == "sigma-vae" else ("Bernoulli", {"binarize": True}) if row.model is VAE else ("ContinuousBernoulli", {})
+        likelihood = (
+            ("Normal", {"sigma": "optimal"})
+            if name == "sigma-vae"
+            else ("Bernoulli", {"binarize": True})
+            if row.model is VAE
+            else ("ContinuousBernoulli", {})
+        )
         x = data_for(likelihood, SHAPES[i % len(SHAPES)])
         own = {"likelihood": likelihood} if row.model is VAE else {}
-        made[name] = x, lambda x, name=name, own=own: recipe(name, x, 3, network=dense([16]), **SMALLER.get(name, {}), **{k: part(v) for k, v in own.items()}), likelihood
+        made[name] = (
+            x,
+            lambda x, name=name, own=own: recipe(
+                name,
+                x,
+                3,
+                network=dense([16]),
+                **SMALLER.get(name, {}),
+                **{k: part(v) for k, v in own.items()},
+            ),
+            likelihood,
+        )
     for i, (likelihood, posterior, prior, objective, shape, is_conv) in enumerate(combined):
+
         def make(x, parts=(likelihood, posterior, prior, objective), is_conv=is_conv):
             names = ("likelihood", "posterior", "prior", "objective")
-            return VAE.for_data(x, 3, network=conv((4,), hidden=8) if is_conv and x.ndim == 4 else dense([16]), **{name: part(spec) for name, spec in zip(names, parts)})
+            return VAE.for_data(
+                x,
+                3,
+                network=conv((4,), hidden=8) if is_conv and x.ndim == 4 else dense([16]),
+                **{name: part(spec) for name, spec in zip(names, parts)},
+            )
+
         made[f"combination-{i:02d}"] = data_for(likelihood, shape), make, likelihood
     return made
 
@@ -82,27 +170,49 @@ def cases(combined):
 def outputs(model, x, all_of_them=True):
     import numpy as np
     from vaenb import VAE, MixtureSampler
-    out = {"encode": model.encode(x), "reconstruct": model.reconstruct(x), "decode": model.decode(np.ones((3, model.latent_dim)))}
-    if not all_of_them: return out
-    out |= {f"evaluate/{k}": v for k, v in model.evaluate(x, batch_size=20, verbose=0, return_dict=True).items()}
+
+    out = {
+        "encode": model.encode(x),
+        "reconstruct": model.reconstruct(x),
+        "decode": model.decode(np.ones((3, model.latent_dim))),
+    }
+    if not all_of_them:
+        return out
+    out |= {
+        f"evaluate/{k}": v
+        for k, v in model.evaluate(x, batch_size=20, verbose=0, return_dict=True).items()
+    }
     if isinstance(model, VAE):
-        out |= {"sample": model.sample(3, seed=1), "log_likelihood": model.log_likelihood(x, n_samples=64)}
-        out |= {f"predict/{k}": v for k, v in model.predict(x, batch_size=32, verbose=0).items() if k != "params"}
-    else: out |= {"sample": model.sample(3, seed=1, sampler=MixtureSampler(2).fit(model.encode(x)))}
+        out |= {
+            "sample": model.sample(3, seed=1),
+            "log_likelihood": model.log_likelihood(x, n_samples=64),
+        }
+        out |= {
+            f"predict/{k}": v
+            for k, v in model.predict(x, batch_size=32, verbose=0).items()
+            if k != "params"
+        }
+    else:
+        out |= {"sample": model.sample(3, seed=1, sampler=MixtureSampler(2).fit(model.encode(x)))}
     return {name: np.asarray(value) for name, value in out.items()}
 
 
-def plain(config): return json.loads(json.dumps(config, default=lambda o: o.tolist() if hasattr(o, "tolist") else list(o)))
+def plain(config):
+    return json.loads(
+        json.dumps(config, default=lambda o: o.tolist() if hasattr(o, "tolist") else list(o))
+    )
 
 
 def strongest(model):
     """Schedules at their end, so that losses before and after training can be compared."""
-    if hasattr(model, "objective"): model.objective.begin_epoch(10**6)
+    if hasattr(model, "objective"):
+        model.objective.begin_epoch(10**6)
     return model
 
 
 def seeded(make, x):
     import keras
+
     keras.utils.set_random_seed(3)
     model = strongest(make(x))
     model.compile(keras.optimizers.Adam(3e-3))
@@ -113,24 +223,32 @@ def seeded(make, x):
 def one_after_the_other():
     """TensorFlow's operations in one order: side by side it adds three arrays or more beginning with whichever is free first, and the last digit is left to chance."""
     import keras
-    if keras.backend.backend() != "tensorflow": return nullcontext()
+
+    if keras.backend.backend() != "tensorflow":
+        return nullcontext()
     from tensorflow.python.eager import context
+
     return context.function_executor_type("SINGLE_THREADED_EXECUTOR")
 
 
 def train(make, x):
     """Trains from one seed as everybody does, and twice in one order: the model, its first weights, the loss before, and the histories."""
     import keras
+
     model, other = seeded(make, x), seeded(make, x)
     before = model.evaluate(x, batch_size=32, verbose=0, return_dict=True)["loss"]
     variables, histories = [*model.variables, *model.optimizer.variables], []
     first = [keras.ops.convert_to_numpy(v) for v in variables]
     start = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
-    assert all((a == keras.ops.convert_to_numpy(b)).all() for a, b in zip(start, other.trainable_variables)), "the same seed gave other weights"
+    assert all(
+        (a == keras.ops.convert_to_numpy(b)).all() for a, b in zip(start, other.trainable_variables)
+    ), "the same seed gave other weights"
     for order in (nullcontext, one_after_the_other, one_after_the_other):
-        for variable, value in zip(variables, first): variable.assign(value)
+        for variable, value in zip(variables, first):
+            variable.assign(value)
         keras.utils.set_random_seed(4)  # of the order of the data
-        with order(): histories.append(model.fit(x, epochs=6, batch_size=16, verbose=0).history["loss"])
+        with order():
+            histories.append(model.fit(x, epochs=6, batch_size=16, verbose=0).history["loss"])
     return model, start, before, histories
 
 
@@ -139,22 +257,33 @@ def check(name, x, make, likelihood, folder, policy):
     import keras
     import numpy as np
     from vaenb import VAE
+
     numpy, is_vae = keras.ops.convert_to_numpy, None
     for shape in SHAPES:  # any shape
         model = make(data_for(likelihood, shape))
         assert model.built and model.image_shape == shape, shape
         spec = model(keras.KerasTensor((5, *shape)))
-        assert all(value.shape[0] == 5 for value in keras.tree.flatten(spec)), spec  # one row for each example
+        assert all(value.shape[0] == 5 for value in keras.tree.flatten(spec)), (
+            spec
+        )  # one row for each example
         assert model.decoder.output_shape[1:] == tuple(model.likelihood.feature_shape(shape))
     is_vae = isinstance(model, VAE)
     model, start, before, (usual, history, again) = train(make, x)
     assert np.isfinite(history).all(), history
     assert again == history, f"the same seed gave other losses: {again}, {history}"
-    np.testing.assert_allclose(usual, history, rtol=1e-5 if keras.backend.backend() == "tensorflow" else 0)
+    np.testing.assert_allclose(
+        usual, history, rtol=1e-5 if keras.backend.backend() == "tensorflow" else 0
+    )
     for variable, first in zip(model.trainable_variables, start):
         assert np.isfinite(numpy(variable)).all(), f"{variable.path} is not finite"
-        drawn = type(getattr(model, "objective", None)).__name__ == "WAE" and variable.path.endswith("logits")  # a sample's choice of component has no gradient
-        assert drawn or not np.array_equal(numpy(variable), first), f"no gradient reached {variable.path}"
+        drawn = type(
+            getattr(model, "objective", None)
+        ).__name__ == "WAE" and variable.path.endswith(
+            "logits"
+        )  # a sample's choice of component has no gradient
+        assert drawn or not np.array_equal(numpy(variable), first), (
+            f"no gradient reached {variable.path}"
+        )
     after = strongest(model).evaluate(x, batch_size=32, verbose=0, return_dict=True)["loss"]
     assert after < before, f"the loss rose from {before} to {after}"
     again = type(model).from_config(model.get_config())
@@ -165,7 +294,9 @@ def check(name, x, make, likelihood, folder, policy):
         assert tuple(model.objective.loss(model(probe), model).shape) == (24,)
         out = model.predict(probe, verbose=0)
         gap = model.log_likelihood(probe, n_samples=64) - (out["log_px_z"].mean(1) - out["kl"])
-        assert gap.mean() > -4 * gap.std() / np.sqrt(len(gap)) - 1e-3, f"the ELBO is above log p(x) by {-gap.mean()}"
+        assert gap.mean() > -4 * gap.std() / np.sqrt(len(gap)) - 1e-3, (
+            f"the ELBO is above log p(x) by {-gap.mean()}"
+        )
     model.save(os.path.join(folder, f"{name}.keras"))
     found = outputs(model, probe)
     keras.config.set_dtype_policy(policy)
@@ -174,15 +305,18 @@ def check(name, x, make, likelihood, folder, policy):
         losses = mixed.fit(x, epochs=1, batch_size=32, verbose=0).history["loss"]
         assert np.isfinite(losses).all(), f"{policy}: {losses}"
         assert all(np.isfinite(numpy(v)).all() for v in mixed.trainable_variables), policy
-    finally: keras.config.set_dtype_policy("float32")
+    finally:
+        keras.config.set_dtype_policy("float32")
     return found
 
 
 def hide(packages):
     """Makes packages look as if they were not installed."""
+
     class Installed(PathFinder):
         @classmethod
-        def find_spec(cls, name, path=None, target=None): return None if name.split(".")[0] in packages else super().find_spec(name, path, target)
+        def find_spec(cls, name, path=None, target=None):
+            return None if name.split(".")[0] in packages else super().find_spec(name, path, target)
 
     sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
 
@@ -194,18 +328,30 @@ def main():
     hide(blocked)
     import keras
     import numpy as np
+
     policy, failures = {"jax": "mixed_bfloat16"}.get(backend, "mixed_float16"), {}
-    with open(os.path.join(folder, "combinations.json")) as file: combined = json.load(file)
+    with open(os.path.join(folder, "combinations.json")) as file:
+        combined = json.load(file)
     for name, (x, make, likelihood) in cases(combined).items():
-        if only != "all" and not name.startswith(only): continue
+        if only != "all" and not name.startswith(only):
+            continue
         try:
-            if task == "train": found = check(name, x, make, likelihood, folder, policy)
-            else: found = outputs(keras.saving.load_model(os.path.join(folder, f"{name}.keras")), x[:24], os.path.exists(os.path.join(folder, f"train.{backend}.json")))
+            if task == "train":
+                found = check(name, x, make, likelihood, folder, policy)
+            else:
+                found = outputs(
+                    keras.saving.load_model(os.path.join(folder, f"{name}.keras")),
+                    x[:24],
+                    os.path.exists(os.path.join(folder, f"train.{backend}.json")),
+                )
             np.savez(os.path.join(folder, f"{name}.{task}.{backend}.npz"), **found)
-        except Exception: failures[name] = traceback.format_exc()
+        except Exception:
+            failures[name] = traceback.format_exc()
         keras.utils.clear_session()
-        with open(os.path.join(folder, f"{task}.{backend}.json"), "w") as file: json.dump(failures, file)
+        with open(os.path.join(folder, f"{task}.{backend}.json"), "w") as file:
+            json.dump(failures, file)
     assert not any(name in sys.modules for name in blocked)
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
 """The command line: what a person at a terminal gets for each command, for each mistake, and for Ctrl-C."""
+
 import hashlib
 import json
 import os
@@ -31,7 +32,9 @@ VAENB = [sys.executable, "-c", "from vaenb.cli import app; app(prog_name='vaenb'
 def chromium():
     found = sitecheck.find_chromium()
     if found is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("there is no Chromium on this machine")
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
+            "there is no Chromium on this machine"
+        )
     return found
 
 
@@ -60,7 +63,9 @@ def environment():
 
 def process(command, **names):
     "Runs a command in a fresh process."
-    return subprocess.run(VAENB + words(command, **names), capture_output=True, text=True, env=environment())
+    return subprocess.run(
+        VAENB + words(command, **names), capture_output=True, text=True, env=environment()
+    )
 
 
 def contents(folder):
@@ -78,22 +83,56 @@ def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
     code = "import sys\nfrom vaenb.cli import app\ntry: app(['--help'])\nfinally: print({'keras', 'tensorflow', 'jax', 'matplotlib', 'sklearn'} & set(sys.modules))"
     help = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert help.returncode == 0 and help.stdout.endswith("set()\n"), help.stdout + help.stderr
-    commands = re.findall(r"^│ (\w+) ", help.stdout, re.M) or re.findall(r"^  (\w+) ", help.stdout, re.M)
-    assert commands == ["demo", "models", "train", "evaluate", "sample", "reconstruct", "info", "explore", "diagnose"]
-    assert done("").startswith(call("--help").stdout[:20]) and done("--version") == f"vaenb {vaenb.__version__}\n"
+    commands = re.findall(r"^│ (\w+) ", help.stdout, re.M) or re.findall(
+        r"^  (\w+) ", help.stdout, re.M
+    )
+    assert commands == [
+        "demo",
+        "models",
+        "train",
+        "evaluate",
+        "sample",
+        "reconstruct",
+        "info",
+        "explore",
+        "diagnose",
+    ]
+    assert (
+        done("").startswith(call("--help").stdout[:20])
+        and done("--version") == f"vaenb {vaenb.__version__}\n"
+    )
 
 
 def test_demo_in_a_fresh_process_prints_metrics_and_writes_a_page(tmp_path):
     demo = process("demo --epochs 1 --out {out}", out=tmp_path / "new" / "demo.html")
     assert demo.returncode == 0 and demo.stderr == "", demo.stdout + demo.stderr
-    for quantity in ("ELBO", "log p(x)", "reconstruction", "KL", "active units", "nats per example", "bits per dim"):
+    for quantity in (
+        "ELBO",
+        "log p(x)",
+        "reconstruction",
+        "KL",
+        "active units",
+        "nats per example",
+        "bits per dim",
+    ):
         assert demo.stdout.count(quantity) == 2, demo.stdout
     page = (tmp_path / "new" / "demo.html").read_text()
-    assert {"more", "reconstructions", "metrics", "training"} <= set(re.findall(r'id="(\w+)"', page)) and page.count('class="vaenb-explorer"') == 2
-    assert page.count("<img") == page.count('alt="') == 3 and 'alt=""' not in page and page.count("<table") == 1
-    assert not re.search(r"""https?://|(src|href)=["'](?!data:)|url\(|@import""", page) and len(page) < 2e6
+    assert {"more", "reconstructions", "metrics", "training"} <= set(
+        re.findall(r'id="(\w+)"', page)
+    ) and page.count('class="vaenb-explorer"') == 2
+    assert (
+        page.count("<img") == page.count('alt="') == 3
+        and 'alt=""' not in page
+        and page.count("<table") == 1
+    )
+    assert (
+        not re.search(r"""https?://|(src|href)=["'](?!data:)|url\(|@import""", page)
+        and len(page) < 2e6
+    )
     assert 'name="viewport"' in page and "prefers-color-scheme: dark" in page
-    assert sitecheck.check_browser(tmp_path / "new", chromium()) == [], "no error, no request, not too wide, and the sliders work"
+    assert sitecheck.check_browser(tmp_path / "new", chromium()) == [], (
+        "no error, no request, not too wide, and the sliders work"
+    )
 
 
 def test_explore_writes_a_page_whose_slider_works(run, tmp_path):
@@ -110,86 +149,191 @@ def test_page_fits_a_telephone_and_asks_for_nothing(tmp_path):
     browser = pytest.importorskip("playwright.sync_api")
     from vaenb.demo import metrics_html, page_html
 
-    report = dict(log_likelihood=-1234.5, elbo=-1234.5, reconstruction=-1234.5, kl=1234.5, n_samples=1000, dimensions=64, active_units=10, latent_dim=10)
-    picture = '<figure><img alt="x" src="data:image/svg+xml,%3Csvg xmlns=\'http://www.w3.org/2000/svg\' viewBox=\'0 0 900 300\'/%3E"><figcaption>caption</figcaption></figure>'
+    report = dict(
+        log_likelihood=-1234.5,
+        elbo=-1234.5,
+        reconstruction=-1234.5,
+        kl=1234.5,
+        n_samples=1000,
+        dimensions=64,
+        active_units=10,
+        latent_dim=10,
+    )
+    picture = "<figure><img alt=\"x\" src=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 900 300'/%3E\"><figcaption>caption</figcaption></figure>"
     page = tmp_path / "page.html"
-    page.write_text(page_html("Title", f'<h1>Handwritten</h1><div class="row">{picture * 2}</div>{metrics_html({"2 numbers": report, "8 numbers": report})}'))
+    page.write_text(
+        page_html(
+            "Title",
+            f'<h1>Handwritten</h1><div class="row">{picture * 2}</div>{metrics_html({"2 numbers": report, "8 numbers": report})}',
+        )
+    )
     with browser.sync_playwright() as play:
-        window = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        window = play.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
         for scheme in ("light", "dark"):
-            tab, asked = window.new_page(viewport={"width": 360, "height": 800}, color_scheme=scheme), []
+            tab, asked = (
+                window.new_page(viewport={"width": 360, "height": 800}, color_scheme=scheme),
+                [],
+            )
             tab.on("request", lambda request: asked.append(request.url))
             tab.goto(page.as_uri())
             assert tab.evaluate("document.documentElement.scrollWidth") == 360
             assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-            ink, paper = tab.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
-            assert (sum(map(int, re.findall(r"\d+", ink)[:3])) < sum(map(int, re.findall(r"\d+", paper)[:3]))) == (scheme == "light")
+            ink, paper = tab.evaluate(
+                "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+            )
+            assert (
+                sum(map(int, re.findall(r"\d+", ink)[:3]))
+                < sum(map(int, re.findall(r"\d+", paper)[:3]))
+            ) == (scheme == "light")
         window.close()
 
 
 def test_train_writes_a_whole_run(run):
     assert set(contents(run)) == set(vaenb.folder.FILES) - {"traversals.png"}
     assert [path for path in run.parent.iterdir()] == [run], "no draft is left"
-    config, metrics, history = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "metrics", "history"))
-    assert config["settings"]["seed"] == 7 and config["settings"]["hidden"] == [32] and config["backend"] == BACKEND
-    assert set(config["versions"]) == {"vaenb", "keras", "numpy", "python", BACKEND} and config["model"]["likelihood"] == "Bernoulli(binarize=True)"
-    assert config["training"]["epochs"] == len(history["loss"]) == 2 and config["training"]["ended"] == "all epochs done"
+    config, metrics, history = (
+        json.loads((run / f"{name}.json").read_text()) for name in ("config", "metrics", "history")
+    )
+    assert (
+        config["settings"]["seed"] == 7
+        and config["settings"]["hidden"] == [32]
+        and config["backend"] == BACKEND
+    )
+    assert (
+        set(config["versions"]) == {"vaenb", "keras", "numpy", "python", BACKEND}
+        and config["model"]["likelihood"] == "Bernoulli(binarize=True)"
+    )
+    assert (
+        config["training"]["epochs"] == len(history["loss"]) == 2
+        and config["training"]["ended"] == "all epochs done"
+    )
     assert metrics["n_samples"] == 5 and metrics["n_examples"] == config["data"]["examples"]["test"]
-    assert metrics["elbo"] < metrics["log_likelihood"] < 0 and np.isclose(metrics["elbo"], metrics["reconstruction"] - metrics["kl"])
-    assert all(os.stat(path).st_mode & 0o077 == os.stat(run).st_mode & 0o044 for path in run.iterdir()), "readable by whom the folder is readable"
+    assert metrics["elbo"] < metrics["log_likelihood"] < 0 and np.isclose(
+        metrics["elbo"], metrics["reconstruction"] - metrics["kl"]
+    )
+    assert all(
+        os.stat(path).st_mode & 0o077 == os.stat(run).st_mode & 0o044 for path in run.iterdir()
+    ), "readable by whom the folder is readable"
 
 
 def test_a_fresh_process_with_the_same_seed_finds_the_same_numbers(run, tmp_path):
     again = process(TRAIN + " {out}", out=tmp_path / "again")
-    assert again.returncode == 0 and again.stderr.count("\n") == 1 and "Measuring" in again.stderr, again.stderr
+    assert (
+        again.returncode == 0 and again.stderr.count("\n") == 1 and "Measuring" in again.stderr
+    ), again.stderr
     for name in ("metrics.json", "history.json"):
         assert (tmp_path / "again" / name).read_text() == (run / name).read_text()
     other = done(TRAIN.replace("--seed 7", "--seed 8") + " {out}", out=tmp_path / "other")
-    assert "The run is in" in other and (tmp_path / "other" / "metrics.json").read_text() != (run / "metrics.json").read_text()
+    assert (
+        "The run is in" in other
+        and (tmp_path / "other" / "metrics.json").read_text() != (run / "metrics.json").read_text()
+    )
 
 
 def test_evaluate_sample_reconstruct_and_info(run, tmp_path):
     before = contents(run)
     text = done("evaluate {run} --n-samples 20 --out {out}", run=run, out=tmp_path / "more.json")
-    more, metrics = json.loads((tmp_path / "more.json").read_text()), json.loads((run / "metrics.json").read_text())
-    assert more["n_samples"] == 20 and more["elbo"] == metrics["elbo"] and f"{more['elbo']:.2f}" in text and more["log_likelihood"] > metrics["log_likelihood"]
+    more, metrics = (
+        json.loads((tmp_path / "more.json").read_text()),
+        json.loads((run / "metrics.json").read_text()),
+    )
+    assert (
+        more["n_samples"] == 20
+        and more["elbo"] == metrics["elbo"]
+        and f"{more['elbo']:.2f}" in text
+        and more["log_likelihood"] > metrics["log_likelihood"]
+    )
     for name, count in (("samples", 6), ("reconstructions", 4)):
-        command = f"{'sample' if name == 'samples' else 'reconstruct'} {{run}} --n {count} --out {{out}}"
+        command = (
+            f"{'sample' if name == 'samples' else 'reconstruct'} {{run}} --n {count} --out {{out}}"
+        )
         done(command, run=run, out=tmp_path / f"{name}.npy")
         done(command, run=run, out=tmp_path / f"{name}.png")
         x = np.load(tmp_path / f"{name}.npy")
-        assert x.shape == (count, 8, 8, 1) and 0 <= x.min() < x.max() <= 1 and min(Image.open(tmp_path / f"{name}.png").size) > 30
-    seeds = {seed: done("sample {run} --seed {seed} --n 2 --out {out}", run=run, seed=seed, out=tmp_path / f"{seed}.npy") and np.load(tmp_path / f"{seed}.npy") for seed in (1, 2)}
+        assert (
+            x.shape == (count, 8, 8, 1)
+            and 0 <= x.min() < x.max() <= 1
+            and min(Image.open(tmp_path / f"{name}.png").size) > 30
+        )
+    seeds = {
+        seed: done(
+            "sample {run} --seed {seed} --n 2 --out {out}",
+            run=run,
+            seed=seed,
+            out=tmp_path / f"{seed}.npy",
+        )
+        and np.load(tmp_path / f"{seed}.npy")
+        for seed in (1, 2)
+    }
     assert not np.array_equal(seeds[1], seeds[2])
     Image.fromarray(np.arange(64, dtype="uint8").reshape(8, 8) * 4).save(tmp_path / "own.png")
-    done("reconstruct {run} --file {file} --out {out}", run=run, file=tmp_path / "own.png", out=tmp_path / "own.npy")
+    done(
+        "reconstruct {run} --file {file} --out {out}",
+        run=run,
+        file=tmp_path / "own.png",
+        out=tmp_path / "own.npy",
+    )
     assert np.load(tmp_path / "own.npy").shape == (1, 8, 8, 1)
     text = done("info {run}", run=run)
-    assert f"{metrics['log_likelihood']:.2f} nats" in text and "vaenb train --out RUN --data digits --hidden 32" in text and "--seed 7" in text
-    assert BACKEND in done("info") and contents(run) == before, "only train writes into a run that is complete"
+    assert (
+        f"{metrics['log_likelihood']:.2f} nats" in text
+        and "vaenb train --out RUN --data digits --hidden 32" in text
+        and "--seed 7" in text
+    )
+    assert BACKEND in done("info") and contents(run) == before, (
+        "only train writes into a run that is complete"
+    )
 
 
 @pytest.mark.skipif(find_spec(OTHER) is None, reason=f"{OTHER} is not installed")
 def test_a_run_goes_to_a_fresh_process_on_another_backend(run, tmp_path):
     done("reconstruct {run} --out {out}", run=run, out=tmp_path / "here.npy")
-    there = process("reconstruct {run} --backend {other} --out {out}", run=run, other=OTHER, out=tmp_path / "there.npy")
+    there = process(
+        "reconstruct {run} --backend {other} --out {out}",
+        run=run,
+        other=OTHER,
+        out=tmp_path / "there.npy",
+    )
     assert there.returncode == 0 and there.stderr == "", there.stderr
     assert np.allclose(np.load(tmp_path / "here.npy"), np.load(tmp_path / "there.npy"), atol=1e-5)
     trained = process(TRAIN + " {out} --backend {other}", other=OTHER, out=tmp_path / "trained")
-    assert trained.returncode == 0 and trained.stderr.count("\n") == 1 and "Measuring" in trained.stderr, trained.stderr  # no other library speaks up
+    assert (
+        trained.returncode == 0
+        and trained.stderr.count("\n") == 1
+        and "Measuring" in trained.stderr
+    ), trained.stderr  # no other library speaks up
 
 
 def test_vectors_and_colour_images(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "vectors.npz", x=rng.normal(size=(60, 5)), y=rng.integers(0, 2, 60))
-    text = done("train --data {data} --latent-dim 1 --hidden 8 --epochs 1 --n-samples 2 --out {out}", data=tmp_path / "vectors.npz", out=tmp_path / "vectors")
+    text = done(
+        "train --data {data} --latent-dim 1 --hidden 8 --epochs 1 --n-samples 2 --out {out}",
+        data=tmp_path / "vectors.npz",
+        out=tmp_path / "vectors",
+    )
     assert "Normal(sigma='learned')" in text and "60" not in text.splitlines()[1]
     for i in range(30):
         (tmp_path / "photos").mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (9 + i % 2, 12, 3), dtype="uint8")).save(tmp_path / "photos" / f"{i}.png")
-    text = done("train --data {data} --size 6 --network conv --hidden 4 --latent-dim 3 --epochs 1 --n-samples 2 --out {out}", data=tmp_path / "photos", out=tmp_path / "colour")
-    assert "6 x 6 x 3" in text and "DiscretizedLogistic(levels=256" in text and "conv(filters=(4,)" in text
-    assert "not" not in done("info {run}", run=tmp_path / "colour") and (tmp_path / "colour" / "traversals.png").exists()
+        Image.fromarray(rng.integers(0, 255, (9 + i % 2, 12, 3), dtype="uint8")).save(
+            tmp_path / "photos" / f"{i}.png"
+        )
+    text = done(
+        "train --data {data} --size 6 --network conv --hidden 4 --latent-dim 3 --epochs 1 --n-samples 2 --out {out}",
+        data=tmp_path / "photos",
+        out=tmp_path / "colour",
+    )
+    assert (
+        "6 x 6 x 3" in text
+        and "DiscretizedLogistic(levels=256" in text
+        and "conv(filters=(4,)" in text
+    )
+    assert (
+        "not" not in done("info {run}", run=tmp_path / "colour")
+        and (tmp_path / "colour" / "traversals.png").exists()
+    )
     done("reconstruct {run} --out {out}", run=tmp_path / "vectors", out=tmp_path / "vectors.png")
 
 
@@ -197,13 +341,23 @@ def test_models_lists_every_recipe_and_describes_one():
     from vaenb.recipes import RECIPES
 
     lines = done("models").splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(RECIPES) and all(r.paper in line and str(r) in line for r, line in zip(RECIPES.values(), lines[1:]))
-    assert "Burda et al. 2016, https://" in done("models iwae") and "--set        k=50" in done("models iwae") and "noise=0.3" in done("models denoising-ae")
+    assert [line.split()[0] for line in lines[1:]] == list(RECIPES) and all(
+        r.paper in line and str(r) in line for r, line in zip(RECIPES.values(), lines[1:])
+    )
+    assert (
+        "Burda et al. 2016, https://" in done("models iwae")
+        and "--set        k=50" in done("models iwae")
+        and "noise=0.3" in done("models denoising-ae")
+    )
 
 
 KINDS = {  # what `train` is given: what it says, and whether the model has a likelihood and tells its mutual information
     "--model ae": ("Normal(sigma=1.0)", False, False),
-    "--model denoising-ae --set noise=0.1 --likelihood bernoulli": ("Bernoulli(binarize=True)", False, False),
+    "--model denoising-ae --set noise=0.1 --likelihood bernoulli": (
+        "Bernoulli(binarize=True)",
+        False,
+        False,
+    ),
     "--model iwae --set k=3": ("IWAE(k=3)", True, True),
     "--model vamp-vae --set n_components=10": ("VampPrior(n_components=10)", True, True),
     "--model planar-vae --set n_layers=2": ("FlowPosterior(flow='planar', n_layers=2", True, False),
@@ -218,33 +372,77 @@ KINDS = {  # what `train` is given: what it says, and whether the model has a li
 def test_any_model_goes_all_the_way(model, tmp_path):
     says, probabilistic, informative = KINDS[model]
     out = tmp_path / "run"
-    text = done(f"train --data digits {model} --latent-dim 3 --hidden 16 --epochs 1 --batch-size 500 --n-samples 4 --seed 3 --out {{out}}", out=out)
+    text = done(
+        f"train --data digits {model} --latent-dim 3 --hidden 16 --epochs 1 --batch-size 500 --n-samples 4 --seed 3 --out {{out}}",
+        out=out,
+    )
     assert f"{model.split()[1]}: dense(" in text and says in text, text
-    assert set(contents(out)) == set(vaenb.folder.FILES) - (set() if probabilistic else {"samples.png"})
+    assert set(contents(out)) == set(vaenb.folder.FILES) - (
+        set() if probabilistic else {"samples.png"}
+    )
     metrics = json.loads((out / "metrics.json").read_text())
-    assert np.isfinite(metrics["reconstruction"]) and metrics["latent_dim"] == 3 and 0 <= metrics["active_units"] <= 3
-    assert ("log_likelihood" in metrics) == probabilistic and (metrics.get("mutual_information") is not None) == informative == ("I(x; z)" in text)
-    assert probabilistic or metrics["squared_error"] > 0 and "squared error" in text and "log p(x) " not in text
-    again = json.loads((out / "metrics.json").read_text()) if done("evaluate {out} --n-samples 4 --out {json}", out=out, json=tmp_path / "m.json") else None
+    assert (
+        np.isfinite(metrics["reconstruction"])
+        and metrics["latent_dim"] == 3
+        and 0 <= metrics["active_units"] <= 3
+    )
+    assert ("log_likelihood" in metrics) == probabilistic and (
+        metrics.get("mutual_information") is not None
+    ) == informative == ("I(x; z)" in text)
+    assert (
+        probabilistic
+        or metrics["squared_error"] > 0
+        and "squared error" in text
+        and "log p(x) " not in text
+    )
+    again = (
+        json.loads((out / "metrics.json").read_text())
+        if done("evaluate {out} --n-samples 4 --out {json}", out=out, json=tmp_path / "m.json")
+        else None
+    )
     assert json.loads((tmp_path / "m.json").read_text()) == metrics == again
     about = done("info {out}", out=out)
-    assert all(word in about.splitlines()[-1].split() for word in model.split()) and "not measured" not in about
+    assert (
+        all(word in about.splitlines()[-1].split() for word in model.split())
+        and "not measured" not in about
+    )
     done("reconstruct {out} --n 3 --out {x}", out=out, x=tmp_path / "r.npy")
     assert np.load(tmp_path / "r.npy").shape == (3, 8, 8, 1)
-    if probabilistic: done("sample {out} --n 5 --out {x}", out=out, x=tmp_path / "s.npy")
+    if probabilistic:
+        done("sample {out} --n 5 --out {x}", out=out, x=tmp_path / "s.npy")
     else:
         refused = call("sample {out} --n 5 --out {x}", out=out, x=tmp_path / "s.npy")
-        assert refused.exit_code == 2 and "--sampler mixture" in refused.stderr and refused.stderr.count("\n") == 1 and not (tmp_path / "s.npy").exists()
+        assert (
+            refused.exit_code == 2
+            and "--sampler mixture" in refused.stderr
+            and refused.stderr.count("\n") == 1
+            and not (tmp_path / "s.npy").exists()
+        )
     done("sample {out} --n 5 --sampler neighbour --out {x}", out=out, x=tmp_path / "s.npy")
     assert np.load(tmp_path / "s.npy").shape == (5, 8, 8, 1)
 
 
 def test_samplers_fit_the_codes_of_the_training_data(run, tmp_path):
     arrays = {}
-    for name, sampler, seed in (("mixture", "mixture", 1), ("again", "mixture", 1), ("other", "mixture", 2), ("neighbour", "neighbour", 1)):
-        done("sample {run} --n 6 --sampler {sampler} --seed {seed} --out {x}", run=run, sampler=sampler, seed=seed, x=tmp_path / f"{name}.npy")
+    for name, sampler, seed in (
+        ("mixture", "mixture", 1),
+        ("again", "mixture", 1),
+        ("other", "mixture", 2),
+        ("neighbour", "neighbour", 1),
+    ):
+        done(
+            "sample {run} --n 6 --sampler {sampler} --seed {seed} --out {x}",
+            run=run,
+            sampler=sampler,
+            seed=seed,
+            x=tmp_path / f"{name}.npy",
+        )
         arrays[name] = np.load(tmp_path / f"{name}.npy")
-    assert np.array_equal(arrays["mixture"], arrays["again"]) and not np.array_equal(arrays["mixture"], arrays["other"]) and not np.array_equal(arrays["mixture"], arrays["neighbour"])
+    assert (
+        np.array_equal(arrays["mixture"], arrays["again"])
+        and not np.array_equal(arrays["mixture"], arrays["other"])
+        and not np.array_equal(arrays["mixture"], arrays["neighbour"])
+    )
     done("sample {run} --n 6 --sampler mixture --out {x}", run=run, x=tmp_path / "samples.png")
     from vaenb.run import SAMPLERS, Run, fit_sampler
     from vaenb.sampler import Sampler
@@ -260,10 +458,15 @@ def test_a_run_of_the_first_version_still_opens(run, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(run, old)
     config = json.loads((old / "config.json").read_text())
-    config["settings"] = {**{k: v for k, v in config["settings"].items() if k not in ("model", "options")}, "beta": 1.0}
+    config["settings"] = {
+        **{k: v for k, v in config["settings"].items() if k not in ("model", "options")},
+        "beta": 1.0,
+    }
     del config["model"]["recipe"]
     (old / "config.json").write_text(json.dumps(config))
-    assert "--beta 1.0" in done("info {old}", old=old) and done("evaluate {old} --n-samples 5", old=old) == done("evaluate {run} --n-samples 5", run=run)
+    assert "--beta 1.0" in done("info {old}", old=old) and done(
+        "evaluate {old} --n-samples 5", old=old
+    ) == done("evaluate {run} --n-samples 5", run=run)
 
 
 def test_a_run_that_exists_is_left_alone(run, tmp_path):
@@ -271,30 +474,65 @@ def test_a_run_that_exists_is_left_alone(run, tmp_path):
     refused = call(TRAIN + " {out}", out=run)
     assert refused.exit_code == 2 and "--overwrite" in refused.stderr and contents(run) == before
     folder = tmp_path / "run"
-    done("train --data digits --latent-dim 2 --hidden 16 --epochs 3 --max-minutes 1e-9 --n-samples 1 --out {out}", out=folder)
-    assert json.loads((folder / "config.json").read_text())["training"] | {"seconds": 0} == {"epochs": 1, "seconds": 0, "ended": "out of time"}
+    done(
+        "train --data digits --latent-dim 2 --hidden 16 --epochs 3 --max-minutes 1e-9 --n-samples 1 --out {out}",
+        out=folder,
+    )
+    assert json.loads((folder / "config.json").read_text())["training"] | {"seconds": 0} == {
+        "epochs": 1,
+        "seconds": 0,
+        "ended": "out of time",
+    }
     (folder / "notes.txt").write_text("mine")
     before = contents(folder)
     refused = call(TRAIN + " {out} --overwrite", out=folder)
     assert refused.exit_code == 2 and "notes.txt" in refused.stderr and contents(folder) == before
     (folder / "notes.txt").unlink()
     done(TRAIN + " {out} --overwrite", out=folder)
-    assert (folder / "metrics.json").read_text() == (run / "metrics.json").read_text() and set(contents(folder)) == set(contents(run))
+    assert (folder / "metrics.json").read_text() == (run / "metrics.json").read_text() and set(
+        contents(folder)
+    ) == set(contents(run))
 
 
 def test_ctrl_c_keeps_what_was_trained(tmp_path):
     out = tmp_path / "run"
-    program = subprocess.Popen(VAENB + words("train --data digits --latent-dim 2 --hidden 16 --epochs 1000000 --out {out}", out=out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a test run in the background would hand down "ignore"
+    program = subprocess.Popen(
+        VAENB
+        + words(
+            "train --data digits --latent-dim 2 --hidden 16 --epochs 1000000 --out {out}", out=out
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # a test run in the background would hand down "ignore"
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".draft-*/config.json")) and program.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(tmp_path.glob(".draft-*/config.json"))
+        and program.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     time.sleep(3)
     program.send_signal(signal.SIGINT)
     _, said = program.communicate(timeout=120)
-    assert program.returncode == 130 and said.count("\n") == 1 and "Ctrl-C" in said and "vaenb evaluate" in said and "--resume" in said, said
-    assert set(contents(out)) == {"model.keras", "config.json", "history.json", "checkpoint.npz"} and list(tmp_path.iterdir()) == [out]
-    assert json.loads((out / "config.json").read_text())["training"]["ended"] == "interrupted" and "not measured yet" in done("info {run}", run=out)
+    assert (
+        program.returncode == 130
+        and said.count("\n") == 1
+        and "Ctrl-C" in said
+        and "vaenb evaluate" in said
+        and "--resume" in said
+    ), said
+    assert set(contents(out)) == {
+        "model.keras",
+        "config.json",
+        "history.json",
+        "checkpoint.npz",
+    } and list(tmp_path.iterdir()) == [out]
+    assert json.loads((out / "config.json").read_text())["training"][
+        "ended"
+    ] == "interrupted" and "not measured yet" in done("info {run}", run=out)
     done("evaluate {run} --n-samples 2", run=out)
     assert json.loads((out / "metrics.json").read_text())["n_samples"] == 2
 
@@ -305,8 +543,18 @@ def things(run, tmp_path_factory):
     home = tmp_path_factory.mktemp("things")
     rng = np.random.default_rng(0)
     grey = rng.random((40, 8, 8, 1))
-    arrays = {"grey": grey, "large": rng.random((40, 28, 28, 1)), "nan": np.where(grey < 0.001, np.nan, grey) * np.where(np.arange(40) == 3, np.nan, 1).reshape(-1, 1, 1, 1),
-              "empty": grey[:0], "flat": grey[:, 0, 0, 0], "levels": rng.integers(0, 100, (40, 8, 8)), "negative": grey - 0.5, "one": grey[:1], "objects": np.array([["a", "b"]] * 40)}
+    arrays = {
+        "grey": grey,
+        "large": rng.random((40, 28, 28, 1)),
+        "nan": np.where(grey < 0.001, np.nan, grey)
+        * np.where(np.arange(40) == 3, np.nan, 1).reshape(-1, 1, 1, 1),
+        "empty": grey[:0],
+        "flat": grey[:, 0, 0, 0],
+        "levels": rng.integers(0, 100, (40, 8, 8)),
+        "negative": grey - 0.5,
+        "one": grey[:1],
+        "objects": np.array([["a", "b"]] * 40),
+    }
     for name, array in arrays.items():
         np.save(home / f"{name}.npy", array)
     (home / "cut.npy").write_bytes((home / "grey.npy").read_bytes()[:1000])
@@ -415,16 +663,28 @@ def test_a_mistake_ends_with_one_sentence(command, run, things, tmp_path):
     before = contents(run)
     result = call(command, run=run, things=things, new=tmp_path / "new", other=OTHER)
     assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("vaenb: ") and result.stderr.count("\n") == 1 and "Traceback" not in result.output, result.stderr
+    assert (
+        result.stderr.startswith("vaenb: ")
+        and result.stderr.count("\n") == 1
+        and "Traceback" not in result.output
+    ), result.stderr
     assert MISTAKES[command] in result.stderr and 20 < len(result.stderr) < 600, result.stderr
     assert list(tmp_path.iterdir()) == [] and contents(run) == before, "nothing is left behind"
 
 
 def test_mistakes_in_fresh_processes_are_as_short(things, tmp_path):
     missing = next((name for name in ("torch", "jax") if find_spec(name) is None), None)
-    for command, words_of_it in (("evaluate {things}/damaged", "model.keras"), *((("info --backend {missing}", "not installed"),) if missing else ())):
+    for command, words_of_it in (
+        ("evaluate {things}/damaged", "model.keras"),
+        *((("info --backend {missing}", "not installed"),) if missing else ()),
+    ):
         result = process(command, things=things, missing=missing)
-        assert result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1 and words_of_it in result.stderr, result.stderr
+        assert (
+            result.returncode == 2
+            and result.stdout == ""
+            and result.stderr.count("\n") == 1
+            and words_of_it in result.stderr
+        ), result.stderr
 
 
 def test_a_bug_is_not_taken_for_a_mistake_of_the_user(run, monkeypatch, tmp_path):

@@ -1,4 +1,5 @@
 """Data that is broken, missing or stolen from somebody else: one clear sentence each, and nothing half written."""
+
 import gzip
 import hashlib
 import importlib
@@ -16,7 +17,10 @@ from PIL import Image
 from vaenb import data, file
 
 STEMS = list(file.MNIST_SHA256)
-REAL = os.environ.get("VAENB_DATA") and (Path(os.environ["VAENB_DATA"]) / "mnist" / f"{STEMS[0]}.gz").is_file()
+REAL = (
+    os.environ.get("VAENB_DATA")
+    and (Path(os.environ["VAENB_DATA"]) / "mnist" / f"{STEMS[0]}.gz").is_file()
+)
 needs_mnist = pytest.mark.skipif(not REAL, reason="MNIST's files are not under VAENB_DATA/mnist")
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 5), dtype="uint8")
 
@@ -46,39 +50,51 @@ def places(tmp_path, monkeypatch):
 
 # Arrays
 
-@pytest.mark.parametrize("x, says", [
-    (np.where(np.eye(5), np.nan, 0.5), "5 NaN or infinite values, the first in example 0"),
-    (np.array([[0.5], [np.inf]]), "1 NaN or infinite values, the first in example 1"),
-    (np.array([[1.0, 2.0], [-np.inf, np.inf]], "float16"), "2 NaN or infinite values, the first in example 1"),
-    (np.zeros((0, 28, 28)), "empty"),
-    (np.zeros((10, 0)), "empty"),
-    (np.zeros(10), "(10,)"),
-    (np.float32(3), "()"),
-    (np.zeros((2, 2, 2, 2, 2)), "(2, 2, 2, 2, 2)"),
-    (np.zeros((2, 3, 32, 32)), "channels first"),
-    (np.arange(256).reshape(16, 16), "levels=256"),
-    (np.arange(17, dtype="uint8").reshape(17, 1), "17"),
-])
+
+@pytest.mark.parametrize(
+    "x, says",
+    [
+        (np.where(np.eye(5), np.nan, 0.5), "5 NaN or infinite values, the first in example 0"),
+        (np.array([[0.5], [np.inf]]), "1 NaN or infinite values, the first in example 1"),
+        (
+            np.array([[1.0, 2.0], [-np.inf, np.inf]], "float16"),
+            "2 NaN or infinite values, the first in example 1",
+        ),
+        (np.zeros((0, 28, 28)), "empty"),
+        (np.zeros((10, 0)), "empty"),
+        (np.zeros(10), "(10,)"),
+        (np.float32(3), "()"),
+        (np.zeros((2, 2, 2, 2, 2)), "(2, 2, 2, 2, 2)"),
+        (np.zeros((2, 3, 32, 32)), "channels first"),
+        (np.arange(256).reshape(16, 16), "levels=256"),
+        (np.arange(17, dtype="uint8").reshape(17, 1), "17"),
+    ],
+)
 def test_wrong_arrays(x, says):
     with pytest.raises(ValueError) as error:
         data.from_arrays(x)
     assert says in sentence(error)
 
 
-@pytest.mark.parametrize("x", [np.array([["a", "b"]]), np.array([[None, {}]], dtype=object), np.zeros((2, 2), complex)])
+@pytest.mark.parametrize(
+    "x", [np.array([["a", "b"]]), np.array([[None, {}]], dtype=object), np.zeros((2, 2), complex)]
+)
 def test_what_is_no_number(x):
     with pytest.raises(TypeError) as error:
         data.from_arrays(x)
     assert "numbers" in sentence(error)
 
 
-@pytest.mark.parametrize("labels, says", [
-    (np.zeros(9), "(9,), but there are 10 examples"),
-    (np.zeros((10, 3)), "(10, 3)"),
-    ([], "(0,)"),
-    (np.linspace(0, 1, 10), "whole numbers"),
-    ([np.inf] * 10, "whole numbers"),
-])
+@pytest.mark.parametrize(
+    "labels, says",
+    [
+        (np.zeros(9), "(9,), but there are 10 examples"),
+        (np.zeros((10, 3)), "(10, 3)"),
+        ([], "(0,)"),
+        (np.linspace(0, 1, 10), "whole numbers"),
+        ([np.inf] * 10, "whole numbers"),
+    ],
+)
 def test_wrong_labels(labels, says):
     with pytest.raises(ValueError) as error:
         data.from_arrays(np.zeros((10, 2)), labels)
@@ -89,9 +105,16 @@ def test_wrong_labels(labels, says):
 
 def test_numbers_mean_what_they_say():
     gray = np.arange(512, dtype="uint8").reshape(2, 16, 16)
-    for levels, x in ((None, gray), (256, gray.astype(int)), (256, gray.astype("float64")), (256, gray.astype("float32") / 255)):
+    for levels, x in (
+        (None, gray),
+        (256, gray.astype(int)),
+        (256, gray.astype("float64")),
+        (256, gray.astype("float32") / 255),
+    ):
         made = data.from_arrays(x, levels=levels, val=0, test=0.5)
-        assert made.levels == 256 and made.value_range == (0, 1) and made.train.x.dtype == np.float32
+        assert (
+            made.levels == 256 and made.value_range == (0, 1) and made.train.x.dtype == np.float32
+        )
         assert np.array_equal(made.train.x[..., 0], gray[:1].astype("float32") / np.float32(255))
     real = data.from_arrays(gray.astype("float32"), val=0, test=0.5)
     assert real.levels is None and real.value_range == (0, 255)
@@ -110,23 +133,31 @@ def test_splits_stay_the_same():
 
 def test_every_class_gives_its_share():
     digits = data.digits()
-    counts = np.array([np.bincount(s.labels, minlength=10) for s in (digits.train, digits.val, digits.test)])
-    assert (abs(counts[1] - 0.1 * counts.sum(0)) < 1.5).all() and (abs(counts[2] - 0.2 * counts.sum(0)) < 1).all()
+    counts = np.array(
+        [np.bincount(s.labels, minlength=10) for s in (digits.train, digits.val, digits.test)]
+    )
+    assert (abs(counts[1] - 0.1 * counts.sum(0)) < 1.5).all() and (
+        abs(counts[2] - 0.2 * counts.sum(0)) < 1
+    ).all()
 
 
 # MNIST's files
 
-@pytest.mark.parametrize("name, content, says", [
-    (".gz", gzip.compress(idx(IMAGES))[:-9], "truncated"),
-    (".gz", gzip.compress(idx(IMAGES))[:200], "truncated"),
-    (".gz", gzip.compress(idx(IMAGES)[:-50]), "1200 values"),
-    ("", idx(IMAGES)[:-50], "1150 follow"),
-    ("", idx(IMAGES)[:7], "not an IDX file"),
-    ("", b"", "not an IDX file"),
-    ("", b"<!DOCTYPE html><html>moved</html>", "not an IDX file"),
-    ("", b"\x00\x00\x0d\x03" + idx(IMAGES)[4:], "not an IDX file"),
-    (".gz", gzip.compress(idx(IMAGES[::-1])), "wrong checksum"),
-])
+
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        (".gz", gzip.compress(idx(IMAGES))[:-9], "truncated"),
+        (".gz", gzip.compress(idx(IMAGES))[:200], "truncated"),
+        (".gz", gzip.compress(idx(IMAGES)[:-50]), "1200 values"),
+        ("", idx(IMAGES)[:-50], "1150 follow"),
+        ("", idx(IMAGES)[:7], "not an IDX file"),
+        ("", b"", "not an IDX file"),
+        ("", b"<!DOCTYPE html><html>moved</html>", "not an IDX file"),
+        ("", b"\x00\x00\x0d\x03" + idx(IMAGES)[4:], "not an IDX file"),
+        (".gz", gzip.compress(idx(IMAGES[::-1])), "wrong checksum"),
+    ],
+)
 def test_broken_mnist_file(places, name, content, says):
     path = places / "data" / "mnist" / f"{STEMS[0]}{name}"
     path.write_bytes(content)
@@ -146,18 +177,26 @@ def test_no_network_and_no_file(places, monkeypatch):
     import keras
 
     def offline(*args, **kwargs):
-        raise Exception("URL fetch failure on https://mirror: None -- [Errno -2] Name or service not known")
+        raise Exception(
+            "URL fetch failure on https://mirror: None -- [Errno -2] Name or service not known"
+        )
 
     monkeypatch.setattr(keras.utils, "get_file", offline)
     with pytest.raises(FileNotFoundError) as error:
         data.mnist()
-    assert all(word in sentence(error) for word in (STEMS[0], str(places / "cache"), "could not be downloaded", "VAENB_DATA"))
+    assert all(
+        word in sentence(error)
+        for word in (STEMS[0], str(places / "cache"), "could not be downloaded", "VAENB_DATA")
+    )
     assert not (places / "cache").exists()
 
 
 def test_download_is_checked_and_kept(places):
     """Keras fetches from a mirror that is a folder: the same path as on the network, without one."""
-    mirrored, kept = places / "mirror" / f"{STEMS[0]}.gz", places / "cache" / "mnist" / f"{STEMS[0]}.gz"
+    mirrored, kept = (
+        places / "mirror" / f"{STEMS[0]}.gz",
+        places / "cache" / "mnist" / f"{STEMS[0]}.gz",
+    )
     mirrored.write_bytes(gzip.compress(idx(IMAGES[:20])))
     with pytest.raises(FileNotFoundError) as error:
         file.mnist_file(STEMS[0])
@@ -194,17 +233,22 @@ def test_killed_write_leaves_the_old_file(tmp_path):
 @needs_mnist
 def test_real_mnist():
     mnist = data.mnist()
-    assert [s.x.shape for s in (mnist.train, mnist.val, mnist.test)] == [(n, 28, 28, 1) for n in (50_000, 10_000, 10_000)]
+    assert [s.x.shape for s in (mnist.train, mnist.val, mnist.test)] == [
+        (n, 28, 28, 1) for n in (50_000, 10_000, 10_000)
+    ]
     assert mnist.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert mnist.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     bytes_ = sum(int(np.rint(s.x * 255).sum(dtype="float64")) for s in (mnist.train, mnist.val))
     assert bytes_ == 1_567_298_545 and (mnist.levels, mnist.train.x.dtype) == (256, np.float32)
     black_white = mnist.binarized()
-    assert np.array_equal(black_white.test.x, np.random.default_rng(777).random(mnist.test.x.shape) < mnist.test.x)
+    assert np.array_equal(
+        black_white.test.x, np.random.default_rng(777).random(mnist.test.x.shape) < mnist.test.x
+    )
     assert black_white.train.x is mnist.train.x
 
 
 # Files and folders
+
 
 def test_pickles_are_refused(tmp_path):
     class Bomb:
@@ -240,7 +284,10 @@ def test_numpy_files(tmp_path):
     np.savez(tmp_path / "keras.npz", x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:])
     np.save(tmp_path / "bare.npy", x)
     assert data.load(tmp_path / "keras.npz").test.labels.tolist() == list(range(20, 30))
-    for split in (data.load(str(tmp_path / "plain.npz")).train, data.load(tmp_path / "keras.npz").val):
+    for split in (
+        data.load(str(tmp_path / "plain.npz")).train,
+        data.load(tmp_path / "keras.npz").val,
+    ):
         assert np.allclose(split.x, x[split.labels])
     assert data.load(tmp_path / "bare.npy").image_shape == (4,)
 
@@ -251,7 +298,12 @@ def test_folders(tmp_path):
         home.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((6, 8), 10 * k, "uint8")).save(home / f"{k:02}.png")
     photos = data.load(tmp_path / "photos")
-    assert photos.image_shape == (6, 8, 1) and photos.class_names == ("left", "right") and photos.levels == 256 and photos.name == "photos"
+    assert (
+        photos.image_shape == (6, 8, 1)
+        and photos.class_names == ("left", "right")
+        and photos.levels == 256
+        and photos.name == "photos"
+    )
     every = [(s.x, s.labels) for s in (photos.train, photos.val, photos.test)]
     x, labels = (np.concatenate(parts) for parts in zip(*every))
     value = np.rint(x[:, 0, 0, 0] * 255).astype(int)
@@ -283,10 +335,16 @@ def test_unknown_names(tmp_path):
 
 # Shapes
 
+
 def test_shapes_are_never_drawn_at_once():
     world = data.shapes(n_train=None)
     assert len(world.train) + len(world.val) + len(world.test) == 737_280
-    for ask in (np.asarray, lambda x: x[:], lambda x: x[:70_000], lambda x: x[np.ones(len(x), bool)]):
+    for ask in (
+        np.asarray,
+        lambda x: x[:],
+        lambda x: x[:70_000],
+        lambda x: x[np.ones(len(x), bool)],
+    ):
         with pytest.raises(ValueError) as error:
             ask(world.train.x)
         assert "batches" in sentence(error)
@@ -300,7 +358,10 @@ def test_keras_trains_on_batches():
     model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs)))
     predicted = model.predict(world.train.batches(128, shuffle=False), verbose=0)
     assert np.allclose(predicted, model.predict(np.asarray(world.train.x), verbose=0), atol=1e-5)
-    seen = [np.concatenate([b[0].sum((1, 2, 3)) for b in (batches[i] for i in range(3))]) for batches in [world.train.batches(128, seed=1)] * 2]
+    seen = [
+        np.concatenate([b[0].sum((1, 2, 3)) for b in (batches[i] for i in range(3))])
+        for batches in [world.train.batches(128, seed=1)] * 2
+    ]
     assert np.array_equal(*seen) and sorted(seen[0]) == sorted(world.train.x[:].sum((1, 2, 3)))
 
 

@@ -14,7 +14,11 @@ def test_recipe(name):
     data = digits()
     keras.utils.set_random_seed(0)
     few = {"prior": vaenb.VampPrior(5)} if name == "vamp-vae" else {}
-    found = vaenb.diagnose(vaenb.recipe(name, data, 3, network=dense([16]), **few), data, n_samples=20, n_examples=100)
+    found = vaenb.diagnose(
+        vaenb.recipe(name, data, 3, network=dense([16]), **few), data, n_samples=20, n_examples=100
+    )
     assert found, "random weights are no model"
-    assert all(f.severity in ("error", "warning", "note") and f.evidence and f.remedy for f in found)
+    assert all(
+        f.severity in ("error", "warning", "note") and f.evidence and f.remedy for f in found
+    )
     assert "nan" not in show(found) and "not finite" not in show(found)

@@ -1,4 +1,5 @@
 """The explorer without a kernel, in a real browser with the network cut: each control moves the picture, a drawing is encoded, nothing is asked of any host."""
+
 import json
 import sys
 from pathlib import Path
@@ -11,7 +12,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from sitecheck import served  # noqa: E402
 
-from vaenb import ELBO, VAE, Autoencoder, Dataset, DiscretizedLogistic, MixtureOfNormals, Normal, conv, data, dense, plot  # noqa: E402
+from vaenb import (
+    ELBO,
+    VAE,
+    Autoencoder,
+    Dataset,
+    DiscretizedLogistic,
+    MixtureOfNormals,
+    Normal,
+    conv,
+    data,
+    dense,
+    plot,
+)  # noqa: E402
 from vaenb.data import Split  # noqa: E402
 from vaenb.explorer import explore_page  # noqa: E402
 
@@ -30,7 +43,9 @@ def browser():
 def trained():
     keras.utils.set_random_seed(0)
     digits = data.digits()
-    model = VAE.for_data(digits, latent_dim=4, network=dense((64,)), likelihood=DiscretizedLogistic(17))
+    model = VAE.for_data(
+        digits, latent_dim=4, network=dense((64,)), likelihood=DiscretizedLogistic(17)
+    )
     model.fit(digits.train.x, epochs=8, batch_size=64, verbose=0)
     return model, digits
 
@@ -44,26 +59,43 @@ def page(trained, tmp_path_factory):
 
 class View(lab.Canvases):
     "An explorer in a page, and all that goes wrong there."
+
     def __init__(self, browser, address, width=1000, scheme="light"):
-        self.page, self.trouble = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme), []
+        self.page, self.trouble = (
+            browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme),
+            [],
+        )
         self.page.set_default_timeout(8000)
-        self.page.on("console", lambda m: self.trouble.append(m.text) if m.type == "error" else None)
+        self.page.on(
+            "console", lambda m: self.trouble.append(m.text) if m.type == "error" else None
+        )
         self.page.on("pageerror", lambda e: self.trouble.append(f"a script fails: {e}"))
         allowed = (address.rpartition("/")[0], "data:", "blob:")
-        self.page.route("**/*", lambda r: r.continue_() if r.request.url.startswith(allowed) else (self.trouble.append(f"asks for {r.request.url}"), r.abort()))
+        self.page.route(
+            "**/*",
+            lambda r: (
+                r.continue_()
+                if r.request.url.startswith(allowed)
+                else (self.trouble.append(f"asks for {r.request.url}"), r.abort())
+            ),
+        )
         self.page.goto(address)
         self.el = self.page.locator(".vx").first
         self.picture = self.el.get_by_role("img", name="The picture that the code stands for")
         self.drawn(self.picture)
 
-    def drawn(self, canvas): self.page.wait_for_function("c => c.frame", arg=canvas.element_handle(), timeout=8000)
+    def drawn(self, canvas):
+        self.page.wait_for_function("c => c.frame", arg=canvas.element_handle(), timeout=8000)
 
-    def frame(self, canvas): return np.array(canvas.evaluate("c => [...c.frame]"), "float32")
+    def frame(self, canvas):
+        return np.array(canvas.evaluate("c => [...c.frame]"), "float32")
 
     def shows(self, canvas, wanted, tolerance=2):
         "Waits until the canvas holds these bytes, to within `tolerance` grey levels."
         check = "([c, wanted, t]) => c.frame && c.frame.length === wanted.length && wanted.every((v, i) => Math.abs(v - c.frame[i]) <= t)"
-        self.page.wait_for_function(check, arg=[canvas.element_handle(), np.ravel(wanted).tolist(), tolerance], timeout=5000)
+        self.page.wait_for_function(
+            check, arg=[canvas.element_handle(), np.ravel(wanted).tolist(), tolerance], timeout=5000
+        )
 
     def code(self):
         self.el.get_by_text("Take it along").click()
@@ -71,12 +103,15 @@ class View(lab.Canvases):
         self.el.get_by_text("Take it along").click()
         return eval(text, {"np": np})
 
-    def choose(self, name, option): self.el.get_by_role("combobox", name=name, exact=True).select_option(option)
+    def choose(self, name, option):
+        self.el.get_by_role("combobox", name=name, exact=True).select_option(option)
 
-    def tab(self, name): self.el.get_by_role("tab", name=name).click()
+    def tab(self, name):
+        self.el.get_by_role("tab", name=name).click()
 
 
-def as_bytes(x): return np.clip(np.asarray(x, "float64"), 0, 1) * 255
+def as_bytes(x):
+    return np.clip(np.asarray(x, "float64"), 0, 1) * 255
 
 
 @pytest.mark.parametrize("how", ["file", "server"])
@@ -88,7 +123,10 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         sliders = el.get_by_role("group", name="The numbers of the code").get_by_role("slider")
         assert sliders.count() == 4
         for i in range(4):
-            changes(lambda i=i: view.drag(sliders.nth(i), (0.5, 0.5), (0.05 + 0.9 * (i % 2), 0.5)), name=f"slider {i}")
+            changes(
+                lambda i=i: view.drag(sliders.nth(i), (0.5, 0.5), (0.05 + 0.9 * (i % 2), 0.5)),
+                name=f"slider {i}",
+            )
         changes(lambda: sliders.first.press("ArrowLeft"), name="an arrow key")
         changes(lambda: el.get_by_role("spinbutton").first.fill("1.5"), name="a typed number")
         view.shows(view.picture, as_bytes(model.decode(view.code()[None])))
@@ -101,16 +139,25 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         changes(lambda: where.click(position={"x": 80, "y": 90}), name="a click on the map")
         changes(lambda: view.drag(where, (0.4, 0.4), (0.8, 0.3)), name="dragging over the map")
         changes(lambda: where.press("ArrowUp"), name="an arrow key on the map")
-        across, up = (el.get_by_role("combobox", name=name, exact=True) for name in ("across", "up"))
+        across, up = (
+            el.get_by_role("combobox", name=name, exact=True) for name in ("across", "up")
+        )
         shown = lambda: [int(axis.input_value()) for axis in (across, up)]
         another = lambda axis: axis.select_option(str(min(set(range(4)) - set(shown()))))
-        for act in ((lambda: view.choose("view", "two dimensions")), (lambda: another(across)), (lambda: another(up)),
-                    (lambda: el.get_by_label("decoded background").check()), (lambda: el.get_by_role("button", name="7").click())):
+        for act in (
+            (lambda: view.choose("view", "two dimensions")),
+            (lambda: another(across)),
+            (lambda: another(up)),
+            (lambda: el.get_by_label("decoded background").check()),
+            (lambda: el.get_by_role("button", name="7").click()),
+        ):
             changes(act, where, "the map's view")
         before = view.code()
         view.el.get_by_label("other dimensions stay").check()
         changes(lambda: where.click(position={"x": 200, "y": 60}), name="a click on the map")
-        assert np.allclose(np.delete(view.code(), shown()), np.delete(before, shown())), "only what the map shows moves"
+        assert np.allclose(np.delete(view.code(), shown()), np.delete(before, shown())), (
+            "only what the map shows moves"
+        )
         assert not np.allclose(view.code()[shown()], before[shown()]), "what the map shows moves"
 
         view.tab("Traverse")
@@ -126,17 +173,29 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         view.tab("Sample")
         first = el.get_by_role("button", name="Sample 1", exact=True).locator("canvas")
         view.drawn(first)
-        changes(lambda: el.get_by_role("slider", name="Temperature").fill("0.3"), first, "the temperature")
+        changes(
+            lambda: el.get_by_role("slider", name="Temperature").fill("0.3"),
+            first,
+            "the temperature",
+        )
         changes(lambda: el.get_by_label("seed", exact=True).fill("12"), first, "the seed")
         el.get_by_label("number", exact=True).fill("5")
-        view.page.wait_for_function("g => g.querySelectorAll('button').length === 5", arg=el.get_by_role("group", name="Samples").element_handle())
+        view.page.wait_for_function(
+            "g => g.querySelectorAll('button').length === 5",
+            arg=el.get_by_role("group", name="Samples").element_handle(),
+        )
         el.get_by_label("nearest embedded image").check()
-        below = el.get_by_role("button", name="nearest embedded image").nth(2).locator("canvas").nth(1)
+        below = (
+            el.get_by_role("button", name="nearest embedded image").nth(2).locator("canvas").nth(1)
+        )
         view.drawn(below)
         el.get_by_role("button", name="Sample 3;").click()
         sample, near = as_bytes(model.decode(view.code()[None]))[0], view.frame(below)
         some = digits.test.x.reshape(-1, 64) * 255
-        assert abs(((near - sample.ravel()) ** 2).sum() - ((some - sample.ravel()) ** 2).sum(1).min()) < 1500   # the fp16 decoder may differ by a grey level or two
+        assert (
+            abs(((near - sample.ravel()) ** 2).sum() - ((some - sample.ravel()) ** 2).sum(1).min())
+            < 1500
+        )  # the fp16 decoder may differ by a grey level or two
         assert view.trouble == []
         view.page.close()
 
@@ -165,30 +224,52 @@ def test_a_drawn_digit_is_encoded_and_reconstructed(browser, page, trained, widt
     model, _ = trained
     view = View(browser, page.as_uri(), width, scheme)
     view.tab("Encode")
-    original, rebuilt = (view.el.get_by_role("img", name=f"The {name}") for name in ("original", "reconstruction"))
+    original, rebuilt = (
+        view.el.get_by_role("img", name=f"The {name}") for name in ("original", "reconstruction")
+    )
     view.drawn(rebuilt)
     pad = view.el.get_by_role("application", name="Drawing pad")
     view.changes(lambda: view.drag(pad, (0.45, 0.3), (0.45, 0.75)), original, "drawing")
     view.el.get_by_text("Your drawing").wait_for()
     drawn = view.frame(original).reshape(8, 8)
-    assert drawn.max() > 240 and (drawn.max(1) > 60).all(), "a stroke is scaled to the full height, as the digits of the data are"
+    assert drawn.max() > 240 and (drawn.max(1) > 60).all(), (
+        "a stroke is scaled to the full height, as the digits of the data are"
+    )
     ink = drawn.sum(0)
-    assert abs((ink * (np.arange(8) + 0.5)).sum() / ink.sum() - 4) < 0.5, "and its mass is in the middle"
+    assert abs((ink * (np.arange(8) + 0.5)).sum() / ink.sum() - 4) < 0.5, (
+        "and its mass is in the middle"
+    )
     x = np.rint(drawn / 255 * 16)[None, ..., None] / 16
     z = model.encode(x)[0]
-    assert np.allclose(view.code(), z, atol=0.03), (view.code(), z)          # fp16 weights, and a pad pixel that may round to the next level
+    assert np.allclose(view.code(), z, atol=0.03), (
+        view.code(),
+        z,
+    )  # fp16 weights, and a pad pixel that may round to the next level
     view.shows(rebuilt, as_bytes(model.decode(view.code()[None])))
     view.shows(view.picture, as_bytes(model.decode(view.code()[None])))
 
     view.el.get_by_role("button", name="Clear").click()
     pad.focus()
-    view.changes(lambda: [pad.press("Shift+ArrowRight") for _ in range(6)], original, "drawing with the keyboard")
+    view.changes(
+        lambda: [pad.press("Shift+ArrowRight") for _ in range(6)],
+        original,
+        "drawing with the keyboard",
+    )
     assert view.frame(original).reshape(8, 8).max(0).min() > 60
-    view.changes(lambda: view.el.get_by_label("example, 0 to").fill("17"), original, "an example's number")
+    view.changes(
+        lambda: view.el.get_by_label("example, 0 to").fill("17"), original, "an example's number"
+    )
     view.changes(lambda: view.choose("class", "4"), original, "the class")
     view.el.get_by_text("class 4").wait_for()
-    view.changes(lambda: view.el.get_by_role("button", name="class 4").nth(3).click(), original, "an example's picture")
-    assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth") and view.trouble == []
+    view.changes(
+        lambda: view.el.get_by_role("button", name="class 4").nth(3).click(),
+        original,
+        "an example's picture",
+    )
+    assert (
+        view.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        and view.trouble == []
+    )
     view.page.close()
 
 
@@ -198,11 +279,16 @@ def test_an_uploaded_photograph_of_ink_becomes_a_digit(browser, page, trained, t
     paper = Image.new("L", (400, 300), 225)
     ImageDraw.Draw(paper).line([(200, 60), (200, 240)], fill=40, width=24)
     paper.save(tmp_path / "one.jpg")
-    Image.fromarray((trained[1].test.x[3, ..., 0] * 255).astype("uint8")).save(tmp_path / "exact.png")
+    Image.fromarray((trained[1].test.x[3, ..., 0] * 255).astype("uint8")).save(
+        tmp_path / "exact.png"
+    )
     (tmp_path / "text.png").write_text("no image")
     view = View(browser, page.as_uri())
     view.tab("Encode")
-    upload, original = view.el.get_by_label("or an image file"), view.el.get_by_role("img", name="The original")
+    upload, original = (
+        view.el.get_by_label("or an image file"),
+        view.el.get_by_role("img", name="The original"),
+    )
     view.drawn(original)
     view.changes(lambda: upload.set_input_files(tmp_path / "one.jpg"), original, "a file")
     ink = view.frame(original).reshape(8, 8)
@@ -218,7 +304,13 @@ def test_keyboard_alone_reaches_every_tab_and_picture(browser, page):
     view = View(browser, page.as_uri())
     view.page.keyboard.press("Tab")
     for _ in range(40):
-        if view.page.evaluate("document.querySelector('.vaenb-explorer-view').shadowRoot.activeElement?.role") == "tab": break
+        if (
+            view.page.evaluate(
+                "document.querySelector('.vaenb-explorer-view').shadowRoot.activeElement?.role"
+            )
+            == "tab"
+        ):
+            break
         view.page.keyboard.press("Tab")
     seen = []
     for _ in range(5):
@@ -231,7 +323,8 @@ def test_keyboard_alone_reaches_every_tab_and_picture(browser, page):
     cell.focus()
     before = view.code()
     cell.focus()
-    for key in ("ArrowRight", "ArrowDown", "Enter"): view.page.keyboard.press(key)
+    for key in ("ArrowRight", "ArrowDown", "Enter"):
+        view.page.keyboard.press(key)
     moved = view.code() - before
     assert (moved != 0).sum() == 1 and np.isclose(view.code()[moved != 0], -2.25, atol=1e-4)
     assert view.trouble == []
@@ -244,18 +337,30 @@ def test_a_link_brings_the_view_back_and_a_mangled_one_does_no_harm(browser, pag
     view.tab("Sample")
     view.el.get_by_label("seed", exact=True).fill("31")
     view.el.get_by_text("Take it along").click()
-    link, code = view.el.get_by_label("The state of this view").input_value(), view.el.get_by_label("The code as NumPy text").input_value()
-    with view.page.expect_download() as picture: view.el.get_by_role("button", name="Save picture").click()
+    link, code = (
+        view.el.get_by_label("The state of this view").input_value(),
+        view.el.get_by_label("The code as NumPy text").input_value(),
+    )
+    with view.page.expect_download() as picture:
+        view.el.get_by_role("button", name="Save picture").click()
     assert Path(picture.value.path()).read_bytes()[:4] == b"\x89PNG"
-    with view.page.expect_download() as panel: view.el.get_by_role("button", name="Save panel").click()
+    with view.page.expect_download() as panel:
+        view.el.get_by_role("button", name="Save panel").click()
     assert panel.value.suggested_filename == "panel.png"
     view.page.close()
     again = View(browser, link)
-    assert again.el.get_by_role("tab", selected=True).inner_text() == "Sample" and again.el.get_by_label("seed", exact=True).input_value() == "31"
+    assert (
+        again.el.get_by_role("tab", selected=True).inner_text() == "Sample"
+        and again.el.get_by_label("seed", exact=True).input_value() == "31"
+    )
     again.el.get_by_text("Take it along").click()
     assert again.el.get_by_label("The code as NumPy text").input_value() == code
     again.page.close()
-    for wrong in (link[:-30], link.replace("%22z%22%3A%5B", "%22z%22%3A%5B1%2C"), link.split("=")[0] + "=%7B%22z%22%3A%22x%22%2C%22plane%22%3A3%7D"):
+    for wrong in (
+        link[:-30],
+        link.replace("%22z%22%3A%5B", "%22z%22%3A%5B1%2C"),
+        link.split("=")[0] + "=%7B%22z%22%3A%22x%22%2C%22plane%22%3A3%7D",
+    ):
         other = View(browser, wrong)
         assert other.trouble == [] and other.code().shape == (4,)
         other.page.close()
@@ -264,17 +369,50 @@ def test_a_link_brings_the_view_back_and_a_mangled_one_does_no_harm(browser, pag
 def other_models():
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    colour = Dataset("colour", *(Split(rng.random((n, 16, 16, 3)).astype("float32"), rng.integers(0, 3, n)) for n in (60, 20, 30)), (16, 16, 3), levels=None, class_names=("a", "b", "c"))
+    colour = Dataset(
+        "colour",
+        *(
+            Split(rng.random((n, 16, 16, 3)).astype("float32"), rng.integers(0, 3, n))
+            for n in (60, 20, 30)
+        ),
+        (16, 16, 3),
+        levels=None,
+        class_names=("a", "b", "c"),
+    )
     vectors = rng.normal(size=(80, 12)).astype("float32")
     digits = data.digits()
-    yield "convolutional, in colour", VAE.for_data(colour, latent_dim=3, network=conv((4, 8)), likelihood=Normal("learned")), colour, {}
+    yield (
+        "convolutional, in colour",
+        VAE.for_data(colour, latent_dim=3, network=conv((4, 8)), likelihood=Normal("learned")),
+        colour,
+        {},
+    )
     yield "vectors", VAE.for_data(vectors, latent_dim=1, network=dense((8,))), vectors, {}
-    yield "autoencoder", Autoencoder.for_data(digits, latent_dim=12, network=dense((16,))), digits, {}
-    yield "mixture prior", VAE.for_data(digits, latent_dim=2, network=dense((16,)), prior=MixtureOfNormals(4), objective=ELBO()), digits, {}
-    yield "atlas", VAE.for_data(digits, latent_dim=3, network=dense((16,))), digits, {"max_bytes": 100}
+    yield (
+        "autoencoder",
+        Autoencoder.for_data(digits, latent_dim=12, network=dense((16,))),
+        digits,
+        {},
+    )
+    yield (
+        "mixture prior",
+        VAE.for_data(
+            digits, latent_dim=2, network=dense((16,)), prior=MixtureOfNormals(4), objective=ELBO()
+        ),
+        digits,
+        {},
+    )
+    yield (
+        "atlas",
+        VAE.for_data(digits, latent_dim=3, network=dense((16,))),
+        digits,
+        {"max_bytes": 100},
+    )
 
 
-@pytest.mark.parametrize("which", range(5), ids=["colour", "vectors", "autoencoder", "prior", "atlas"])
+@pytest.mark.parametrize(
+    "which", range(5), ids=["colour", "vectors", "autoencoder", "prior", "atlas"]
+)
 def test_other_models_and_data(browser, tmp_path, which):
     name, model, source, options = list(other_models())[which]
     file = tmp_path / "page.html"
@@ -283,17 +421,32 @@ def test_other_models_and_data(browser, tmp_path, which):
     view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
     want, tolerance = model.decode(view.code()[None]), 2
     if view.el.get_by_role("tab").count() == 3:
-        assert name == "atlas" and "table of frames" in view.el.inner_text() and view.el.get_by_role("slider").nth(2).is_disabled()
+        assert (
+            name == "atlas"
+            and "table of frames" in view.el.inner_text()
+            and view.el.get_by_role("slider").nth(2).is_disabled()
+        )
         tolerance = 6  # between two frames
-    if len(model.image_shape) == 3: view.shows(view.picture, as_bytes(want), tolerance)
-    else: view.shows(view.picture, want, 0.02)
+    if len(model.image_shape) == 3:
+        view.shows(view.picture, as_bytes(want), tolerance)
+    else:
+        view.shows(view.picture, want, 0.02)
     for tab in view.el.get_by_role("tab").all():
         tab.click()
-        view.page.wait_for_function("v => [...v.shadowRoot.querySelectorAll('[role=tabpanel]:not([hidden]) canvas.frame:not(.pad)')].every(c => c.frame)", arg=view.page.locator(".vaenb-explorer-view").element_handle())
-        assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab.inner_text()
+        view.page.wait_for_function(
+            "v => [...v.shadowRoot.querySelectorAll('[role=tabpanel]:not([hidden]) canvas.frame:not(.pad)')].every(c => c.frame)",
+            arg=view.page.locator(".vaenb-explorer-view").element_handle(),
+        )
+        assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            tab.inner_text()
+        )
     if which == 0:
         view.tab("Encode")
-        view.shows(view.el.get_by_role("img", name="The original"), as_bytes(source.test.x[np.random.default_rng(0).permutation(30)[0]]), 1)
+        view.shows(
+            view.el.get_by_role("img", name="The original"),
+            as_bytes(source.test.x[np.random.default_rng(0).permutation(30)[0]]),
+            1,
+        )
     assert view.trouble == [], view.trouble
     view.page.close()
 

@@ -1,10 +1,12 @@
 """The explorer in a real JupyterLab: the hand moves, the kernel decodes, the pictures change; and a kernel that is gone is said to be gone."""
+
 from pathlib import Path
 
 import lab
 
 CHAPTER = Path(__file__).resolve().parent.parent / "nbs" / "seeing" / "62_explorer.ipynb"
-CELLS = ["""
+CELLS = [
+    """
 import keras
 from vaenb import data, VAE, dense, LatentExplorer
 keras.utils.set_random_seed(0)
@@ -13,11 +15,13 @@ model = VAE.for_data(digits, latent_dim=4, network=dense((32,)))
 model.fit(digits.train.x, epochs=4, batch_size=64, verbose=0)
 explorer = LatentExplorer(model, digits)
 explorer
-"""]
+"""
+]
 
 
 class View(lab.Canvases):
     "An explorer in a notebook: what is seen, and how to wait for it to change."
+
     def __init__(self, page, cell):
         self.page, self.el = page.page, cell.locator(".vx").first
         self.picture = self.el.get_by_role("img", name="The picture that the code stands for")
@@ -39,24 +43,46 @@ def test_in_the_chapter_every_hand_moves_the_picture(tmp_path):
         view.changes(lambda: view.drag(slider, (0.5, 0.5), (0.9, 0.5)), name="dragging a slider")
         view.changes(lambda: slider.press("ArrowLeft"), name="an arrow key")
         view.changes(lambda: view.el.get_by_role("button", name="Random").click(), name="Random")
-        view.changes(lambda: view.el.get_by_role("spinbutton").first.fill("-2"), name="typing a number")
+        view.changes(
+            lambda: view.el.get_by_role("spinbutton").first.fill("-2"), name="typing a number"
+        )
         where = view.el.get_by_role("application", name="Map of the codes")
         view.changes(lambda: where.click(position={"x": 60, "y": 60}), name="clicking the map")
         view.changes(lambda: view.drag(where, (0.3, 0.3), (0.8, 0.7)), name="dragging over the map")
-        view.changes(lambda: view.el.get_by_label("decoded background").check(), where, "the background")
+        view.changes(
+            lambda: view.el.get_by_label("decoded background").check(), where, "the background"
+        )
 
         view.el.get_by_role("tab", name="Encode").click()
         original = view.el.get_by_role("img", name="The original")
         view.settle(original)
-        view.changes(lambda: view.el.get_by_label("example, 0 to").fill("41"), original, "an example's number")
-        view.changes(lambda: view.drag(view.el.get_by_role("application", name="Drawing pad"), (0.5, 0.1), (0.5, 0.9)), original, "drawing")
+        view.changes(
+            lambda: view.el.get_by_label("example, 0 to").fill("41"),
+            original,
+            "an example's number",
+        )
+        view.changes(
+            lambda: view.drag(
+                view.el.get_by_role("application", name="Drawing pad"), (0.5, 0.1), (0.5, 0.9)
+            ),
+            original,
+            "drawing",
+        )
         view.el.get_by_text("Your drawing").wait_for()
 
         view.el.get_by_role("tab", name="Sample").click()
         first = view.el.get_by_role("button", name="Sample 1", exact=True).locator("canvas")
         view.settle(first)
-        view.changes(lambda: view.el.get_by_role("combobox", name="from", exact=True).select_option("a mixture of ten normals"), first, "the sampler")
-        view.changes(lambda: view.el.get_by_role("button", name="Another seed").click(), first, "the seed")
+        view.changes(
+            lambda: view.el.get_by_role("combobox", name="from", exact=True).select_option(
+                "a mixture of ten normals"
+            ),
+            first,
+            "the sampler",
+        )
+        view.changes(
+            lambda: view.el.get_by_role("button", name="Another seed").click(), first, "the seed"
+        )
         view.el.get_by_label("nearest training image").check()
         view.el.get_by_role("button", name="the nearest training image").first.wait_for()
         view.el.get_by_role("button", name="Sample 3;").click()
@@ -82,12 +108,18 @@ model.decode = decode""")
         slider = view.el.get_by_role("slider").first
         view.changes(lambda: [slider.press("ArrowRight") for _ in range(25)], name="many steps")
         shown = float(view.el.get_by_role("spinbutton").first.input_value())
-        page.append("import numpy as np; time.sleep(0.5); n = len(times); print(n, round(float(explorer.z[explorer.facts['order'][0]]), 2))")
+        page.append(
+            "import numpy as np; time.sleep(0.5); n = len(times); print(n, round(float(explorer.z[explorer.facts['order'][0]]), 2))"
+        )
         n, value = page.text(-1).split()
         assert 1 <= int(n) < 20 and abs(float(value) - shown) < 0.011, (n, value, shown)
-        page.append("model.decode = quick; explorer.state = {**explorer.state, 'z': [0.0, 0.0, 0.0, 2.5]}")
+        page.append(
+            "model.decode = quick; explorer.state = {**explorer.state, 'z': [0.0, 0.0, 0.0, 2.5]}"
+        )
         name = view.el.get_by_role("spinbutton", name="z[3]")
-        page.page.wait_for_function("c => c.value === '2.50'", arg=name.element_handle(), timeout=10_000)
+        page.page.wait_for_function(
+            "c => c.value === '2.50'", arg=name.element_handle(), timeout=10_000
+        )
         assert list(page.errors()) == [] and page.console == []
 
 
@@ -95,19 +127,27 @@ def test_a_kernel_that_is_slow_is_waited_for_and_one_that_is_gone_is_said_to_be_
     with lab.opened(CELLS, tmp_path) as page:
         page.run_all()
         view = View(page, page.cell(0))
-        page.append("import time; quick = model.decode; model.decode = lambda z: time.sleep(6) or quick(z)")
+        page.append(
+            "import time; quick = model.decode; model.decode = lambda z: time.sleep(6) or quick(z)"
+        )
         status, before = view.el.get_by_role("status"), view.pixels(view.picture)
         view.el.get_by_role("slider").first.press("End")
         status.get_by_text("has not answered").wait_for(timeout=6000)
         view.await_change(view.picture, before)
-        page.page.wait_for_function("s => s.textContent === ''", arg=status.element_handle(), timeout=5000)
+        page.page.wait_for_function(
+            "s => s.textContent === ''", arg=status.element_handle(), timeout=5000
+        )
 
         for end in (page.restart_kernel, page.kill_kernel, page.shut_down_kernel):
             end()
             view.el.get_by_role("slider").first.press("ArrowLeft")
             view.el.get_by_role("status").get_by_text("run the cell again").wait_for(timeout=6000)
-            if end == page.shut_down_kernel: break
+            if end == page.shut_down_kernel:
+                break
             page.run_all()
             view = View(page, page.cell(0))
             assert view.el.get_by_role("status").inner_text() == ""
-            view.changes(lambda: view.el.get_by_role("slider").first.press("ArrowLeft"), name="a slider after the cell has run again")
+            view.changes(
+                lambda: view.el.get_by_role("slider").first.press("ArrowLeft"),
+                name="a slider after the cell has run again",
+            )

@@ -1,11 +1,14 @@
 """The instrument itself: `tests/lab.py` drives a JupyterLab whose widgets answer, and sees what goes wrong there."""
+
 import lab
 
-WIDGETS = ["""
+WIDGETS = [
+    """
 import ipywidgets, anywidget, traitlets, os
 slider = ipywidgets.IntSlider(value=3, max=10, description="size")
 slider
-""", """
+""",
+    """
 class Counter(anywidget.AnyWidget):
     _esm = '''export default { render({ model, el }) {
         const button = document.createElement("button");
@@ -18,7 +21,9 @@ class Counter(anywidget.AnyWidget):
     count = traitlets.Int(0).tag(sync=True)
 counter = Counter()
 counter
-""", "print('pid', os.getpid())"]
+""",
+    "print('pid', os.getpid())",
+]
 
 
 def test_a_widget_of_each_kind_answers_and_a_kernel_that_dies_is_seen(tmp_path):
@@ -36,7 +41,11 @@ def test_a_widget_of_each_kind_answers_and_a_kernel_that_dies_is_seen(tmp_path):
         assert list(page.errors()) == ["ZeroDivisionError: division by zero in '1 / 0'"]
         page.page.evaluate("console.error('ouch')")
         page.page.evaluate("fetch('https://cats.invalid/x').catch(() => 0)")
-        assert page.console == ["ouch", "asks another host for https://cats.invalid/x", "Failed to load resource: net::ERR_FAILED"]
+        assert page.console == [
+            "ouch",
+            "asks another host for https://cats.invalid/x",
+            "Failed to load resource: net::ERR_FAILED",
+        ]
 
         before = page.kernel_process().pid
         page.append("while True: pass", wait=False)

@@ -1,10 +1,12 @@
 """The monitor in a real JupyterLab: a training is watched, paused, steered and stopped while its cell runs."""
+
 import re
 
 import lab
 import pytest
 
-CELLS = ["""
+CELLS = [
+    """
 import os; os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import keras, numpy as np
 from vaenb import ELBO, VAE, Monitor, data
@@ -18,13 +20,16 @@ class Notes(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.betas.append(float(self.model.objective.kl_weight)); self.weights.append(self.model.get_weights()); self.elbo.append(logs["val_elbo"])
 notes = Notes()
-""", """
+""",
+    """
 history = vae.fit(digits.train.x, validation_data=(digits.val.x,), epochs=5000, batch_size=128, callbacks=[notes, Monitor(digits.val)])
-""", """
+""",
+    """
 best = int(np.argmax(notes.elbo))
 same = all(np.array_equal(a, b) for a, b in zip(vae.get_weights(), notes.weights[best]))
 print("epochs", len(history.history["loss"]), "best", best + 1, "restored", same, "betas", sorted({round(b, 2) for b in notes.betas}))
-"""]
+""",
+]
 
 
 def epoch(panel):
@@ -32,7 +37,9 @@ def epoch(panel):
 
 
 def await_epoch(page, n):
-    page.wait(f"Number((/Epoch (\\d+) of/.exec(document.querySelector('.vaenb-monitor').textContent) || [0, -1])[1]) >= {n}")
+    page.wait(
+        f"Number((/Epoch (\\d+) of/.exec(document.querySelector('.vaenb-monitor').textContent) || [0, -1])[1]) >= {n}"
+    )
 
 
 ROUTES = {"subshell": "perCommTarget", "queue of the main thread": "disabled"}
@@ -41,21 +48,34 @@ ROUTES = {"subshell": "perCommTarget", "queue of the main thread": "disabled"}
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_running_training_is_watched_paused_steered_and_stopped(tmp_path, route):
     settings = {"apputils-extension/kernels-settings": {"commsOverSubshells": ROUTES[route]}}
-    with lab.opened(CELLS, tmp_path, env={"MPLCONFIGDIR": str(tmp_path)}, settings=settings) as page:
+    with lab.opened(
+        CELLS, tmp_path, env={"MPLCONFIGDIR": str(tmp_path)}, settings=settings
+    ) as page:
         page.run_all(wait=False)
         panel, running = page.cell(1).locator(".vaenb-monitor"), page.cell(1).get_by_text("[*]:")
         button = lambda name: panel.get_by_role("button", name=name)  # noqa: E731
-        curve = panel.get_by_role("img", name=re.compile("^ELBO over the epochs")).locator("g path").first
+        curve = (
+            panel.get_by_role("img", name=re.compile("^ELBO over the epochs"))
+            .locator("g path")
+            .first
+        )
 
         curve.wait_for(timeout=60_000)
-        shown, length = curve.get_attribute("d"), "([p, n]) => document.querySelector(p).getAttribute('d').length > n"
+        shown, length = (
+            curve.get_attribute("d"),
+            "([p, n]) => document.querySelector(p).getAttribute('d').length > n",
+        )
         page.page.wait_for_function(length, arg=[".vaenb-monitor svg g path", len(shown) + 40])
-        assert running.is_visible() and len(panel.get_by_role("img").all()) == 7, "three curves, plane, units, map, images"
+        assert running.is_visible() and len(panel.get_by_role("img").all()) == 7, (
+            "three curves, plane, units, map, images"
+        )
 
         button("Pause").click()
         panel.get_by_text("paused").wait_for()
         still = epoch(panel)
-        page.wait("new Promise(done => setTimeout(() => done(true), 1000))")  # a second in which nothing may happen
+        page.wait(
+            "new Promise(done => setTimeout(() => done(true), 1000))"
+        )  # a second in which nothing may happen
         assert epoch(panel) == still and running.is_visible()
         button("Resume").click()
         await_epoch(page, still + 2)
@@ -74,12 +94,21 @@ def test_a_running_training_is_watched_paused_steered_and_stopped(tmp_path, rout
         button("Stop and keep the best").click()
         page.await_runs()
         assert list(page.errors()) == [] and page.console == []
-        said = re.search(r"Stopped in epoch (\d+)\. The weights are those of epoch (\d+), the best", page.text(1))
+        said = re.search(
+            r"Stopped in epoch (\d+)\. The weights are those of epoch (\d+), the best", page.text(1)
+        )
         found = re.search(r"epochs (\d+) best (\d+) restored (\w+) betas (.*)", page.text(2))
-        assert said and found and said.groups() == found.groups()[:2] and found[3] == "True", (page.text(1), page.text(2))
+        assert said and found and said.groups() == found.groups()[:2] and found[3] == "True", (
+            page.text(1),
+            page.text(2),
+        )
         betas = [float(b) for b in found[4].strip("[]").split(",")]
-        assert betas[0] < 0.1 and betas[-1] > 3, "the warm-up's weights are tiny, the slider's are not"
-        assert page.cell(1).locator("img").count() == 1 and panel.count() == 0, "a still picture has taken the panel's place"
+        assert betas[0] < 0.1 and betas[-1] > 3, (
+            "the warm-up's weights are tiny, the slider's are not"
+        )
+        assert page.cell(1).locator("img").count() == 1 and panel.count() == 0, (
+            "a still picture has taken the panel's place"
+        )
         assert any("image/png" in o.get("data", {}) for o in page.cells()[1]["outputs"])
 
 
@@ -112,10 +141,17 @@ def test_a_panel_whose_kernel_is_gone_says_so_and_takes_no_more_wishes(tmp_path,
         at = epoch(panel)
         page.page.set_viewport_size({"width": 700, "height": 900})  # the panel is drawn anew
         page.page.wait_for_function("p => p.clientWidth < 600", arg=panel.element_handle())
-        assert all(control.is_disabled() for control in controls) and epoch(panel) == at and "ended" in panel.inner_text()
-        assert panel.locator(".note").inner_text().endswith("run the cell again."), "drawing anew keeps the sentence"
+        assert (
+            all(control.is_disabled() for control in controls)
+            and epoch(panel) == at
+            and "ended" in panel.inner_text()
+        )
+        assert panel.locator(".note").inner_text().endswith("run the cell again."), (
+            "drawing anew keeps the sentence"
+        )
         assert page.console == []
-        if end == "shut_down_kernel": return
+        if end == "shut_down_kernel":
+            return
 
         page.run_all(wait=False)  # a new kernel trains again, in a new panel
         page.wait("[...document.querySelectorAll('.vaenb-monitor button')].some(b => !b.disabled)")

@@ -3,6 +3,7 @@
 Each backend works in a process of its own, in float32 and in mixed precision. The reference is SciPy (or the textbook formula) in 64 bits; where a part bounds what it is given, the reference
 is written with the bounds its documentation states, and a test of its own holds `bound_logvar` to them. The bare functions of `vaenb.distribution` do not bound: they promise the right
 number wherever it fits into float32."""
+
 import importlib.util
 import json
 import math
@@ -19,7 +20,30 @@ import pytest
 from scipy import special, stats
 
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
-FEATURES = np.array([-1e4, -1e3, -88.8, -50, -14, -3, -0.5, -1e-4, 0, 1e-4, 0.3, 0.5, 0.999, 2, 12, 50, 89, 1e3, 1e4], "float32")
+FEATURES = np.array(
+    [
+        -1e4,
+        -1e3,
+        -88.8,
+        -50,
+        -14,
+        -3,
+        -0.5,
+        -1e-4,
+        0,
+        1e-4,
+        0.3,
+        0.5,
+        0.999,
+        2,
+        12,
+        50,
+        89,
+        1e3,
+        1e4,
+    ],
+    "float32",
+)
 LOGVARS = np.array([-50, -30, -14, -1, 0, 1, 8, 30, 50], "float32")
 LEVELS = np.array([0, 1, 2, 100, 127, 128, 253, 254, 255])
 REALS = np.array([-1e4, -10, -0.1, 0, 1e-3, 0.5, 1, 1e4])
@@ -30,45 +54,62 @@ CASES = {}
 
 def case(name, *arguments):
     """Registers a function that a worker calls with the dtype of the networks."""
+
     def register(function):
         CASES[name] = lambda half: function(*arguments, half)
         return function
+
     return register
 
 
 # Gradients on any backend, with respect to Keras variables
 
+
 def value_and_gradients(function, variables):
     """The value of a scalar function, and one NumPy array for each variable (0 where it does not matter)."""
     import keras
+
     numpy, backend = keras.ops.convert_to_numpy, keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
-        with tf.GradientTape() as tape: value = function()
+
+        with tf.GradientTape() as tape:
+            value = function()
         found = tape.gradient(value, [v.value for v in variables], unconnected_gradients="zero")
     elif backend == "jax":
         import jax
 
         def stateless(values):
-            with keras.StatelessScope(state_mapping=list(zip(variables, values))): return function()
+            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+                return function()
+
         value, found = jax.value_and_grad(stateless)([v.value for v in variables])
     else:
-        for v in variables: v.value.grad = None
+        for v in variables:
+            v.value.grad = None
         value = function()
         value.backward()
         found = [np.zeros(v.shape) if v.value.grad is None else v.value.grad for v in variables]
-    return float(numpy(value)), [numpy(keras.ops.convert_to_tensor(g)).astype("float64") for g in found]
+    return float(numpy(value)), [
+        numpy(keras.ops.convert_to_tensor(g)).astype("float64") for g in found
+    ]
 
 
 def weighted(outputs, seed=0):
     """A scalar whose gradient contains that of every output."""
     from keras import ops
-    return sum(ops.sum(value * np.random.default_rng(seed).uniform(0.5, 1, value.shape).astype("float32")) for value in outputs)
+
+    return sum(
+        ops.sum(value * np.random.default_rng(seed).uniform(0.5, 1, value.shape).astype("float32"))
+        for value in outputs
+    )
 
 
 def close(found, wanted, tolerance, atol=0.0, about=""):
     found, wanted = np.asarray(found, "float64"), np.asarray(wanted, "float64")
-    assert np.isfinite(found).all(), f"{about}: {found.size - np.isfinite(found).sum()} values are not finite, the first at {np.argwhere(~np.isfinite(found))[0]}"
+    assert np.isfinite(found).all(), (
+        f"{about}: {found.size - np.isfinite(found).sum()} values are not finite, the first at {np.argwhere(~np.isfinite(found))[0]}"
+    )
     assert found.shape == wanted.shape, f"{about}: {found.shape} instead of {wanted.shape}"
     miss = np.abs(found - wanted) - tolerance * np.abs(wanted) - atol
     worst = np.unravel_index(np.argmax(miss), miss.shape)
@@ -84,11 +125,16 @@ def bounded(raw, low, high):
 
 # Log-likelihoods in 64 bits
 
-def log_bernoulli(x, f): return np.where(x > 0, x * special.log_expit(f), 0) + np.where(x < 1, (1 - x) * special.log_expit(-f), 0)
+
+def log_bernoulli(x, f):
+    return np.where(x > 0, x * special.log_expit(f), 0) + np.where(
+        x < 1, (1 - x) * special.log_expit(-f), 0
+    )
 
 
 def log_continuous_bernoulli(x, f):
-    with np.errstate(invalid="ignore"): constant = np.where(f == 0, 2.0, f / np.tanh(f / 2))
+    with np.errstate(invalid="ignore"):
+        constant = np.where(f == 0, 2.0, f / np.tanh(f / 2))
     return log_bernoulli(x, f) + np.log(constant)
 
 
@@ -96,17 +142,34 @@ def log_discretized_logistic(x, f, raw, levels=256):
     k, scale = np.rint(x * (levels - 1)), np.exp(bounded(raw, -10, 4))
     low, high = ((edge / (levels - 1) - f) / scale for edge in (k - 0.5, k + 0.5))
     low, high = np.where(k == 0, -np.inf, low), np.where(k == levels - 1, np.inf, high)
-    left, right = np.where(low > 0, -high, low), np.where(low > 0, -low, high)  # the logistic is symmetric, and its left tail is the accurate one
-    return special.log_expit(right) + np.log(-np.expm1(special.log_expit(left) - special.log_expit(right)))
+    left, right = (
+        np.where(low > 0, -high, low),
+        np.where(low > 0, -low, high),
+    )  # the logistic is symmetric, and its left tail is the accurate one
+    return special.log_expit(right) + np.log(
+        -np.expm1(special.log_expit(left) - special.log_expit(right))
+    )
 
 
 def log_beta_binomial(x, f, raw, levels=256):
     n, k, total = levels - 1, np.rint(x * (levels - 1)), bounded(raw, -8, 10)
+
     def rising(log_a, k):  # log Gamma(a + k) - log Gamma(a), with Gamma(a) = 1/a where a is tiny
         a = np.exp(log_a)
-        return np.where(k == 0, 0.0, special.gammaln(a + k) - np.where(log_a < -40, -log_a, special.gammaln(np.maximum(a, 1e-300))))
+        return np.where(
+            k == 0,
+            0.0,
+            special.gammaln(a + k)
+            - np.where(log_a < -40, -log_a, special.gammaln(np.maximum(a, 1e-300))),
+        )
+
     log_c = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-    return log_c + rising(total + special.log_expit(f), k) + rising(total + special.log_expit(-f), n - k) - rising(total, np.float64(n))
+    return (
+        log_c
+        + rising(total + special.log_expit(f), k)
+        + rising(total + special.log_expit(-f), n - k)
+        - rising(total, np.float64(n))
+    )
 
 
 def log_poisson(x, f):
@@ -123,12 +186,48 @@ def slope(function, at):
 # name: class, options, data, own variable and its values, reference(x, features, own), tolerance relative to the terms' size
 LIKELIHOODS = {
     "bernoulli": ("Bernoulli", {}, np.array([0.0, 1.0]), None, lambda x, f, v: log_bernoulli(x, f)),
-    "grey bernoulli": ("Bernoulli", {"binarize": True}, UNIT, None, lambda x, f, v: log_bernoulli(x, f)),
-    "continuous bernoulli": ("ContinuousBernoulli", {}, UNIT, None, lambda x, f, v: log_continuous_bernoulli(x, f)),
-    "narrow normal": ("Normal", {"sigma": 1e-3}, REALS, None, lambda x, f, v: stats.norm.logpdf(x, f, 1e-3)),
-    "learned normal": ("Normal", {"sigma": "learned"}, REALS, "log_sigma", lambda x, f, v: stats.norm.logpdf(x, f, np.exp(bounded(2 * v, -14, 8) / 2))),
-    "discretized logistic": ("DiscretizedLogistic", {}, LEVELS / 255, "raw_scale", lambda x, f, v: log_discretized_logistic(x, f, v)),
-    "black and white logistic": ("DiscretizedLogistic", {"levels": 2}, np.array([0.0, 1.0]), "raw_scale", lambda x, f, v: log_discretized_logistic(x, f, v, 2)),
+    "grey bernoulli": (
+        "Bernoulli",
+        {"binarize": True},
+        UNIT,
+        None,
+        lambda x, f, v: log_bernoulli(x, f),
+    ),
+    "continuous bernoulli": (
+        "ContinuousBernoulli",
+        {},
+        UNIT,
+        None,
+        lambda x, f, v: log_continuous_bernoulli(x, f),
+    ),
+    "narrow normal": (
+        "Normal",
+        {"sigma": 1e-3},
+        REALS,
+        None,
+        lambda x, f, v: stats.norm.logpdf(x, f, 1e-3),
+    ),
+    "learned normal": (
+        "Normal",
+        {"sigma": "learned"},
+        REALS,
+        "log_sigma",
+        lambda x, f, v: stats.norm.logpdf(x, f, np.exp(bounded(2 * v, -14, 8) / 2)),
+    ),
+    "discretized logistic": (
+        "DiscretizedLogistic",
+        {},
+        LEVELS / 255,
+        "raw_scale",
+        lambda x, f, v: log_discretized_logistic(x, f, v),
+    ),
+    "black and white logistic": (
+        "DiscretizedLogistic",
+        {"levels": 2},
+        np.array([0.0, 1.0]),
+        "raw_scale",
+        lambda x, f, v: log_discretized_logistic(x, f, v, 2),
+    ),
     "poisson": ("Poisson", {}, COUNTS, None, lambda x, f, v: log_poisson(x, f)),
 }
 
@@ -136,7 +235,9 @@ LIKELIHOODS = {
 def reach(function, at):
     """How far the function moves while its argument is rounded to 32 bits, in sums with numbers up to 1: the accuracy that can be asked of 32-bit arithmetic."""
     step = 3e-7 * np.maximum(1, np.abs(at))
-    return np.maximum(np.abs(function(at + step) - function(at)), np.abs(function(at - step) - function(at)))
+    return np.maximum(
+        np.abs(function(at + step) - function(at)), np.abs(function(at - step) - function(at))
+    )
 
 
 def check_likelihood(name, half):
@@ -144,31 +245,72 @@ def check_likelihood(name, half):
     import keras
     import vaenb
     from keras import ops
+
     kind, options, data, own, reference = LIKELIHOODS[name]
     x, features = (a.ravel().astype("float32") for a in np.meshgrid(data, FEATURES))
-    features = ops.convert_to_numpy(ops.cast(ops.cast(features, half), "float32"))  # as a network of that dtype would give them
+    features = ops.convert_to_numpy(
+        ops.cast(ops.cast(features, half), "float32")
+    )  # as a network of that dtype would give them
     likelihood = getattr(vaenb, kind)(**options).bind((1,))
     likelihood.check(x[:, None])
-    term = (lambda f: bounded(f, -14, 14)) if name == "poisson" else (lambda f: f)  # x times it is the largest number on the way
-    given, wide, at = keras.Variable(features, dtype="float32"), x.astype("float64"), features.astype("float64")
-    for value in (LOGVARS / 2 if own == "log_sigma" else LOGVARS).astype("float64") if own else [0.0]:
+    term = (
+        (lambda f: bounded(f, -14, 14)) if name == "poisson" else (lambda f: f)
+    )  # x times it is the largest number on the way
+    given, wide, at = (
+        keras.Variable(features, dtype="float32"),
+        x.astype("float64"),
+        features.astype("float64"),
+    )
+    for value in (
+        (LOGVARS / 2 if own == "log_sigma" else LOGVARS).astype("float64") if own else [0.0]
+    ):
         variables = [given, *([getattr(likelihood, own)] if own else [])]
-        if own: variables[1].assign(value)
+        if own:
+            variables[1].assign(value)
         log_p = lambda f: reference(wide, f, value)
-        found = ops.convert_to_numpy(likelihood.log_prob(x[:, None], ops.cast(features[:, None], half)))
+        found = ops.convert_to_numpy(
+            likelihood.log_prob(x[:, None], ops.cast(features[:, None], half))
+        )
         assert found.dtype == "float32"
-        close(found, log_p(at), 3e-6, 3e-6 + 2e-7 * np.abs(wide * term(at)) + reach(log_p, at), f"log p at {own}={value}")
-        total, (by_feature, *by_own) = value_and_gradients(lambda: ops.sum(likelihood.log_prob(x[:, None], ops.convert_to_tensor(given)[:, None])), variables)
+        close(
+            found,
+            log_p(at),
+            3e-6,
+            3e-6 + 2e-7 * np.abs(wide * term(at)) + reach(log_p, at),
+            f"log p at {own}={value}",
+        )
+        total, (by_feature, *by_own) = value_and_gradients(
+            lambda: ops.sum(likelihood.log_prob(x[:, None], ops.convert_to_tensor(given)[:, None])),
+            variables,
+        )
         assert math.isfinite(total)
         change = lambda f: slope(log_p, f)
-        close(by_feature, change(at), 1e-3, 1e-5 + 1e-6 * np.abs(wide) + 2 * reach(change, at), f"gradient at {own}={value}")
-        if own: close(by_own[0], slope(lambda v: reference(wide, at, v).sum(), np.float64(value)), 1e-3, 1e-4 * x.size, f"gradient by {own} at {value}")
-    mean, (by_mean,) = value_and_gradients(lambda: weighted([likelihood.mean(ops.convert_to_tensor(given))]), [given])
-    assert math.isfinite(mean) and np.isfinite(by_mean).all(), "the mean or its gradient is not finite"
+        close(
+            by_feature,
+            change(at),
+            1e-3,
+            1e-5 + 1e-6 * np.abs(wide) + 2 * reach(change, at),
+            f"gradient at {own}={value}",
+        )
+        if own:
+            close(
+                by_own[0],
+                slope(lambda v: reference(wide, at, v).sum(), np.float64(value)),
+                1e-3,
+                1e-4 * x.size,
+                f"gradient by {own} at {value}",
+            )
+    mean, (by_mean,) = value_and_gradients(
+        lambda: weighted([likelihood.mean(ops.convert_to_tensor(given))]), [given]
+    )
+    assert math.isfinite(mean) and np.isfinite(by_mean).all(), (
+        "the mean or its gradient is not finite"
+    )
     likelihood.check(ops.convert_to_numpy(likelihood.sample(ops.convert_to_tensor(given), 0))[None])
 
 
-for name in LIKELIHOODS: case(f"likelihood: {name}", name)(check_likelihood)
+for name in LIKELIHOODS:
+    case(f"likelihood: {name}", name)(check_likelihood)
 
 
 @case("likelihood: beta-binomial")
@@ -177,15 +319,47 @@ def check_beta_binomial(half):
     import keras
     from keras import ops
     from vaenb import BetaBinomial
+
     k, logits, raw = (a.ravel().astype("float32") for a in np.meshgrid(LEVELS, FEATURES, LOGVARS))
-    features = ops.convert_to_numpy(ops.cast(ops.cast(np.stack([logits, raw], -1), half), "float32"))
-    likelihood, given, wide = BetaBinomial().bind((1,)), keras.Variable(features, dtype="float32"), features.astype("float64").T
+    features = ops.convert_to_numpy(
+        ops.cast(ops.cast(np.stack([logits, raw], -1), half), "float32")
+    )
+    likelihood, given, wide = (
+        BetaBinomial().bind((1,)),
+        keras.Variable(features, dtype="float32"),
+        features.astype("float64").T,
+    )
     each = log_beta_binomial(k / 255.0, *wide)
-    close(ops.convert_to_numpy(likelihood.log_prob((k[:, None] / 255).astype("float32"), ops.cast(features[:, None], half))), each, 5e-6, 1e-4 + reach(lambda f: log_beta_binomial(k / 255.0, f, wide[1]), wide[0]), "log p")
-    total, (found,) = value_and_gradients(lambda: ops.sum(likelihood.log_prob((k[:, None] / 255).astype("float32"), ops.convert_to_tensor(given)[:, None])), [given])
+    close(
+        ops.convert_to_numpy(
+            likelihood.log_prob(
+                (k[:, None] / 255).astype("float32"), ops.cast(features[:, None], half)
+            )
+        ),
+        each,
+        5e-6,
+        1e-4 + reach(lambda f: log_beta_binomial(k / 255.0, f, wide[1]), wide[0]),
+        "log p",
+    )
+    total, (found,) = value_and_gradients(
+        lambda: ops.sum(
+            likelihood.log_prob(
+                (k[:, None] / 255).astype("float32"), ops.convert_to_tensor(given)[:, None]
+            )
+        ),
+        [given],
+    )
     for i, about in enumerate(("logits", "log-concentration")):
-        along = lambda f: log_beta_binomial(k / 255.0, *(f if i == j else wide[j] for j in range(2)))
-        close(found[:, i], slope(along, wide[i]), 2e-3, 2e-4 + 2 * reach(lambda f: slope(along, f), wide[i]), f"gradient by {about}")
+        along = lambda f: log_beta_binomial(
+            k / 255.0, *(f if i == j else wide[j] for j in range(2))
+        )
+        close(
+            found[:, i],
+            slope(along, wide[i]),
+            2e-3,
+            2e-4 + 2 * reach(lambda f: slope(along, f), wide[i]),
+            f"gradient by {about}",
+        )
     draws = ops.convert_to_numpy(likelihood.sample(given, 0))
     likelihood.check(draws[None])
     likelihood.check(np.rint(255 * ops.convert_to_numpy(likelihood.mean(given)))[None] / 255)
@@ -196,16 +370,48 @@ def check_categorical(half):
     import keras
     from keras import ops
     from vaenb import Categorical
+
     rng = np.random.default_rng(0)
-    features = np.concatenate([rng.choice(FEATURES, (60, 256)), np.full((4, 256), 1e4), np.full((4, 256), -1e4), 1e4 * np.eye(4, 256), -1e4 * np.eye(4, 256)]).astype("float32")
+    features = np.concatenate(
+        [
+            rng.choice(FEATURES, (60, 256)),
+            np.full((4, 256), 1e4),
+            np.full((4, 256), -1e4),
+            1e4 * np.eye(4, 256),
+            -1e4 * np.eye(4, 256),
+        ]
+    ).astype("float32")
     features = ops.convert_to_numpy(ops.cast(ops.cast(features, half), "float32"))
     k = np.resize(LEVELS, len(features))
     likelihood, given = Categorical().bind((1,)), keras.Variable(features, dtype="float32")
     logs = special.log_softmax(features.astype("float64"), axis=-1)
-    close(ops.convert_to_numpy(likelihood.log_prob((k[:, None] / 255).astype("float32"), ops.cast(features[:, None], half))), logs[np.arange(len(k)), k], 1e-6, 1e-6, "log p")
-    _, (found,) = value_and_gradients(lambda: ops.sum(likelihood.log_prob((k[:, None] / 255).astype("float32"), ops.convert_to_tensor(given)[:, None])), [given])
+    close(
+        ops.convert_to_numpy(
+            likelihood.log_prob(
+                (k[:, None] / 255).astype("float32"), ops.cast(features[:, None], half)
+            )
+        ),
+        logs[np.arange(len(k)), k],
+        1e-6,
+        1e-6,
+        "log p",
+    )
+    _, (found,) = value_and_gradients(
+        lambda: ops.sum(
+            likelihood.log_prob(
+                (k[:, None] / 255).astype("float32"), ops.convert_to_tensor(given)[:, None]
+            )
+        ),
+        [given],
+    )
     close(found, np.eye(256)[k] - np.exp(logs), 1e-5, 1e-6, "gradient")
-    close(ops.convert_to_numpy(likelihood.mean(given)), np.exp(logs) @ np.linspace(0, 1, 256), 1e-5, 1e-6, "mean")
+    close(
+        ops.convert_to_numpy(likelihood.mean(given)),
+        np.exp(logs) @ np.linspace(0, 1, 256),
+        1e-5,
+        1e-6,
+        "mean",
+    )
     likelihood.check(ops.convert_to_numpy(likelihood.sample(given, 0))[None])
 
 
@@ -215,35 +421,86 @@ def check_optimal_normal(half):
     import keras
     from keras import ops
     from vaenb import Normal
-    for features, x in ((FEATURES, np.resize(REALS, len(FEATURES))), (FEATURES, FEATURES), (np.full(19, 1e4), np.full(19, -1e4))):
-        features, x = np.asarray(ops.convert_to_numpy(ops.cast(ops.cast(features, half), "float32"))), np.asarray(x, "float32")
-        likelihood, given = Normal("optimal").bind(x.shape), keras.Variable(features, dtype="float32")
+
+    for features, x in (
+        (FEATURES, np.resize(REALS, len(FEATURES))),
+        (FEATURES, FEATURES),
+        (np.full(19, 1e4), np.full(19, -1e4)),
+    ):
+        features, x = (
+            np.asarray(ops.convert_to_numpy(ops.cast(ops.cast(features, half), "float32"))),
+            np.asarray(x, "float32"),
+        )
+        likelihood, given = (
+            Normal("optimal").bind(x.shape),
+            keras.Variable(features, dtype="float32"),
+        )
         variance = max(((x.astype("float64") - features) ** 2).mean(), 1e-6)
         for training in (True, False):
             exact = stats.norm.logpdf(x.astype("float64"), features, math.sqrt(variance))
-            close(ops.convert_to_numpy(likelihood.log_prob_each(x, features, training)), exact, 1e-5, 1e-5, f"log p, training={training}")
-            _, (found,) = value_and_gradients(lambda: likelihood.log_prob(x, given, training), [given])
-            close(found, (x.astype("float64") - features) / variance, 1e-5, 0, f"gradient, training={training}")
+            close(
+                ops.convert_to_numpy(likelihood.log_prob_each(x, features, training)),
+                exact,
+                1e-5,
+                1e-5,
+                f"log p, training={training}",
+            )
+            _, (found,) = value_and_gradients(
+                lambda: likelihood.log_prob(x, given, training), [given]
+            )
+            close(
+                found,
+                (x.astype("float64") - features) / variance,
+                1e-5,
+                0,
+                f"gradient, training={training}",
+            )
 
 
 # Densities
+
 
 @case("densities: normal")
 def check_normal(half):
     import keras
     from keras import ops
     from vaenb import distribution as D
-    x, mu, logvar = (a.ravel() for a in np.meshgrid(REALS.astype("float32"), np.array([-1e4, -1, 0, 1e4], "float32"), LOGVARS))
+
+    x, mu, logvar = (
+        a.ravel()
+        for a in np.meshgrid(
+            REALS.astype("float32"), np.array([-1e4, -1, 0, 1e4], "float32"), LOGVARS
+        )
+    )
     given = [keras.Variable(v, dtype="float32") for v in (x, mu, logvar)]
     tensors = lambda: [ops.convert_to_tensor(v) for v in given]
     X, M, V = (v.astype("float64") for v in (x, mu, logvar))
-    close(ops.convert_to_numpy(D.normal_log_prob(*tensors(), event_ndim=0)), stats.norm.logpdf(X, M, np.exp(V / 2)), 1e-5, 1e-5, "log p")
-    _, found = value_and_gradients(lambda: ops.sum(D.normal_log_prob(*tensors(), event_ndim=0)), given)
+    close(
+        ops.convert_to_numpy(D.normal_log_prob(*tensors(), event_ndim=0)),
+        stats.norm.logpdf(X, M, np.exp(V / 2)),
+        1e-5,
+        1e-5,
+        "log p",
+    )
+    _, found = value_and_gradients(
+        lambda: ops.sum(D.normal_log_prob(*tensors(), event_ndim=0)), given
+    )
     away = (X - M) * np.exp(-V)
-    for name, g, exact in zip(("x", "mu", "logvar"), found, (-away, away, 0.5 * (away * (X - M) - 1))): close(g, exact, 1e-5, 1e-5, f"gradient by {name}")
-    close(ops.convert_to_numpy(D.normal_entropy(LOGVARS, event_ndim=0)), stats.norm(0, np.exp(LOGVARS.astype("float64") / 2)).entropy(), 1e-6, 1e-6, "entropy")
+    for name, g, exact in zip(
+        ("x", "mu", "logvar"), found, (-away, away, 0.5 * (away * (X - M) - 1))
+    ):
+        close(g, exact, 1e-5, 1e-5, f"gradient by {name}")
+    close(
+        ops.convert_to_numpy(D.normal_entropy(LOGVARS, event_ndim=0)),
+        stats.norm(0, np.exp(LOGVARS.astype("float64") / 2)).entropy(),
+        1e-6,
+        1e-6,
+        "entropy",
+    )
 
-    def sampled(): return D.sample_normal(*tensors()[1:], seed=3)
+    def sampled():
+        return D.sample_normal(*tensors()[1:], seed=3)
+
     eps = ops.convert_to_numpy(keras.random.normal(mu.shape, seed=3)).astype("float64")
     close(ops.convert_to_numpy(sampled()), M + np.exp(V / 2) * eps, 1e-5, 1e-5, "sample")
     _, (_, by_mu, by_logvar) = value_and_gradients(lambda: ops.sum(sampled()), given)
@@ -257,9 +514,15 @@ def check_normal_kl(half):
     import keras
     from keras import ops
     from vaenb import distribution as D
-    mu, logvar, prior = (a.ravel() for a in np.meshgrid(np.array([-1e4, -0.1, 0, 3, 1e4], "float32"), LOGVARS, LOGVARS))
+
+    mu, logvar, prior = (
+        a.ravel()
+        for a in np.meshgrid(np.array([-1e4, -0.1, 0, 3, 1e4], "float32"), LOGVARS, LOGVARS)
+    )
     given = [keras.Variable(v, dtype="float32") for v in (mu, logvar, prior)]
-    kl = lambda keep: D.normal_kl(*(ops.take(v, keep) for v in given[:2]), 0.0, ops.take(given[2], keep), event_ndim=0)
+    kl = lambda keep: D.normal_kl(
+        *(ops.take(v, keep) for v in given[:2]), 0.0, ops.take(given[2], keep), event_ndim=0
+    )
     M, V, P = (v.astype("float64") for v in (mu, logvar, prior))
     exact = 0.5 * (np.exp(V - P) - 1 - (V - P) + M**2 * np.exp(-P))
     fits = V - P < 88
@@ -267,7 +530,8 @@ def check_normal_kl(half):
     assert np.isinf(ops.convert_to_numpy(kl(np.flatnonzero(~fits)))).all() and (~fits).any()
     _, found = value_and_gradients(lambda: ops.sum(kl(np.flatnonzero(fits))), given)
     wanted = M * np.exp(-P), 0.5 * np.expm1(V - P), 0.5 * (-np.expm1(V - P) - M**2 * np.exp(-P))
-    for name, g, w in zip(("mu", "logvar", "prior_logvar"), found, wanted): close(g, np.where(fits, w, 0), 1e-5, 1e-5, f"gradient by {name}")
+    for name, g, w in zip(("mu", "logvar", "prior_logvar"), found, wanted):
+        close(g, np.where(fits, w, 0), 1e-5, 1e-5, f"gradient by {name}")
     against_standard = ops.convert_to_numpy(D.normal_kl(mu, logvar, event_ndim=0))
     close(against_standard, 0.5 * (np.expm1(V) - V + M**2), 1e-5, 1e-6, "KL to N(0, 1)")
 
@@ -277,24 +541,75 @@ def check_discrete(half):
     import keras
     from keras import ops
     from vaenb import distribution as D
+
     q, p = (a.ravel() for a in np.meshgrid(FEATURES, FEATURES))
     Q, P = q.astype("float64"), p.astype("float64")
     given = [keras.Variable(v, dtype="float32") for v in (q, p)]
     s, t = special.expit(Q), special.expit(-Q)
-    exact = s * (special.log_expit(Q) - special.log_expit(P)) + t * (special.log_expit(-Q) - special.log_expit(-P))
-    close(ops.convert_to_numpy(D.bernoulli_kl(q, p, event_ndim=0)), exact, 1e-5, 3e-6 * (1 + np.abs(P)) * np.minimum(1, np.abs(Q - P)) + 1e-6, "KL of coins")
-    _, found = value_and_gradients(lambda: D.bernoulli_kl(*(ops.convert_to_tensor(v) for v in given)), given)
+    exact = s * (special.log_expit(Q) - special.log_expit(P)) + t * (
+        special.log_expit(-Q) - special.log_expit(-P)
+    )
+    close(
+        ops.convert_to_numpy(D.bernoulli_kl(q, p, event_ndim=0)),
+        exact,
+        1e-5,
+        3e-6 * (1 + np.abs(P)) * np.minimum(1, np.abs(Q - P)) + 1e-6,
+        "KL of coins",
+    )
+    _, found = value_and_gradients(
+        lambda: D.bernoulli_kl(*(ops.convert_to_tensor(v) for v in given)), given
+    )
     close(found[0], s * t * (Q - P), 1e-4, 1e-5 + 1e-7 * np.abs(Q - P), "gradient of the KL by q")
     close(found[1], special.expit(P) - s, 1e-4, 1e-6, "gradient of the KL by p")
-    close(ops.convert_to_numpy(D.bernoulli_entropy(q, event_ndim=0)), -s * special.log_expit(Q) - t * special.log_expit(-Q), 1e-5, 1e-7, "entropy")
-    y = np.concatenate([np.geomspace(1e-30, 1e30, 121), [4.9999995, 5, 5.0000005]]).astype("float32")
+    close(
+        ops.convert_to_numpy(D.bernoulli_entropy(q, event_ndim=0)),
+        -s * special.log_expit(Q) - t * special.log_expit(-Q),
+        1e-5,
+        1e-7,
+        "entropy",
+    )
+    y = np.concatenate([np.geomspace(1e-30, 1e30, 121), [4.9999995, 5, 5.0000005]]).astype(
+        "float32"
+    )
     given = keras.Variable(y, dtype="float32")
-    close(ops.convert_to_numpy(D.log_gamma(y)), special.gammaln(y.astype("float64")), 1e-6, 4e-6, "log Gamma")
-    close(value_and_gradients(lambda: ops.sum(D.log_gamma(ops.convert_to_tensor(given))), [given])[1][0], special.digamma(y.astype("float64")), 3e-5, 3e-5, "digamma")
-    w = np.random.default_rng(0).choice([-1e30, -1e10, -1e4, -1, 0, 1, 1e4, 1e10, 1e30], (200, 7)).astype("float32")
+    close(
+        ops.convert_to_numpy(D.log_gamma(y)),
+        special.gammaln(y.astype("float64")),
+        1e-6,
+        4e-6,
+        "log Gamma",
+    )
+    close(
+        value_and_gradients(lambda: ops.sum(D.log_gamma(ops.convert_to_tensor(given))), [given])[1][
+            0
+        ],
+        special.digamma(y.astype("float64")),
+        3e-5,
+        3e-5,
+        "digamma",
+    )
+    w = (
+        np.random.default_rng(0)
+        .choice([-1e30, -1e10, -1e4, -1, 0, 1, 1e4, 1e10, 1e30], (200, 7))
+        .astype("float32")
+    )
     given = keras.Variable(w, dtype="float32")
-    close(ops.convert_to_numpy(D.log_mean_exp(w)), special.logsumexp(w.astype("float64"), axis=1) - math.log(7), 1e-6, 1e-6, "log_mean_exp")
-    close(value_and_gradients(lambda: ops.sum(D.log_mean_exp(ops.convert_to_tensor(given))), [given])[1][0], special.softmax(w.astype("float64"), axis=1), 1e-5, 1e-6, "its gradient")
+    close(
+        ops.convert_to_numpy(D.log_mean_exp(w)),
+        special.logsumexp(w.astype("float64"), axis=1) - math.log(7),
+        1e-6,
+        1e-6,
+        "log_mean_exp",
+    )
+    close(
+        value_and_gradients(lambda: ops.sum(D.log_mean_exp(ops.convert_to_tensor(given))), [given])[
+            1
+        ][0],
+        special.softmax(w.astype("float64"), axis=1),
+        1e-5,
+        1e-6,
+        "its gradient",
+    )
 
 
 @case("bounds")
@@ -303,29 +618,61 @@ def check_bounds(half):
     import keras
     from keras import ops
     from vaenb.distribution import bound_logvar
+
     for low, high in ((-14.0, 8.0), (-10.0, 4.0), (-8.0, 10.0), (-4.0, 4.0), (-14.0, 14.0)):
-        raw = np.unique(np.concatenate([np.linspace(-50, 50, 2001), [-1e4, 1e4, -1e30, 1e30]])).astype("float32")
+        raw = np.unique(
+            np.concatenate([np.linspace(-50, 50, 2001), [-1e4, 1e4, -1e30, 1e30]])
+        ).astype("float32")
         given, margin = keras.Variable(raw, dtype="float32"), 0.1 * (high - low)
         found = ops.convert_to_numpy(bound_logvar(raw, low, high))
-        _, (gradient,) = value_and_gradients(lambda: ops.sum(bound_logvar(ops.convert_to_tensor(given), low, high)), [given])
+        _, (gradient,) = value_and_gradients(
+            lambda: ops.sum(bound_logvar(ops.convert_to_tensor(given), low, high)), [given]
+        )
         middle = (raw > low + margin) & (raw < high - margin)
         assert np.allclose(found[middle], raw[middle], atol=2e-6) and (gradient[middle] == 1).all()
         assert (np.diff(found) >= 0).all() and found.min() >= low and found.max() <= high
-        assert (gradient[np.abs(raw) <= 50] > 1e-4).all() and np.isfinite(gradient).all() and gradient.max() <= 1.0001
+        assert (
+            (gradient[np.abs(raw) <= 50] > 1e-4).all()
+            and np.isfinite(gradient).all()
+            and gradient.max() <= 1.0001
+        )
 
 
 # Posteriors and priors. Heads are asked for log-variances of -50 to 50, means of -10 to 10, and everything else of -10 to 10
 
 N, D = 6, 4
-RAW = np.array([[-50, 50, -50, 50], [50, 50, 50, 50], [-50, -50, -50, -50], [-14, 8, -30, 30], [0, -1, 1, 0], [50, 0, -50, 8]], "float32")
+RAW = np.array(
+    [
+        [-50, 50, -50, 50],
+        [50, 50, 50, 50],
+        [-50, -50, -50, -50],
+        [-14, 8, -30, 30],
+        [0, -1, 1, 0],
+        [50, 0, -50, 8],
+    ],
+    "float32",
+)
 MEANS = np.random.default_rng(1).uniform(-10, 10, (N, D)).astype("float32")
-POSTERIORS = {"diagonal": ("DiagonalNormal", {}), "full": ("FullNormal", {}), **{flow: ("FlowPosterior", {"flow": flow, "hidden": (8,)}) for flow in ("planar", "radial", "iaf", "maf", "realnvp")}}
-PRIORS = {"standard": ("StandardNormal", {}), "mixture": ("MixtureOfNormals", {"n_components": 5}), "flow": ("FlowPrior", {"hidden": (8,)}), "iaf": ("FlowPrior", {"flow": "iaf", "hidden": (8,)})}
+POSTERIORS = {
+    "diagonal": ("DiagonalNormal", {}),
+    "full": ("FullNormal", {}),
+    **{
+        flow: ("FlowPosterior", {"flow": flow, "hidden": (8,)})
+        for flow in ("planar", "radial", "iaf", "maf", "realnvp")
+    },
+}
+PRIORS = {
+    "standard": ("StandardNormal", {}),
+    "mixture": ("MixtureOfNormals", {"n_components": 5}),
+    "flow": ("FlowPrior", {"hidden": (8,)}),
+    "iaf": ("FlowPrior", {"flow": "iaf", "hidden": (8,)}),
+}
 
 
 def extreme_prior(name):
     """A prior whose own weights ask for the extreme."""
     import vaenb
+
     kind, options = PRIORS[name]
     prior = getattr(vaenb, kind)(**options).bind((D,))
     if name == "mixture":
@@ -334,18 +681,29 @@ def extreme_prior(name):
         prior.logits.assign([1e4, -1e4, 0, 50, 1e4])
     else:
         for w in prior.weights:
-            if "seed" not in w.path: w.assign(10 * w)
+            if "seed" not in w.path:
+                w.assign(10 * w)
     return prior
 
 
 def posterior_with_heads(name):
     """A posterior on `N` features that are one-hot, so that the rows of the heads' kernel are what each example asks for."""
     import vaenb
+
     kind, options = POSTERIORS[name]
     posterior = getattr(vaenb, kind)(**options).bind((D,))
     posterior.build((None, N))
     wide = posterior.heads.kernel.shape[1]
-    posterior.heads.kernel.assign(np.concatenate([MEANS, RAW, np.random.default_rng(2).uniform(-10, 10, (N, wide - 2 * D)).astype("float32")], axis=1))
+    posterior.heads.kernel.assign(
+        np.concatenate(
+            [
+                MEANS,
+                RAW,
+                np.random.default_rng(2).uniform(-10, 10, (N, wide - 2 * D)).astype("float32"),
+            ],
+            axis=1,
+        )
+    )
     return posterior
 
 
@@ -353,19 +711,46 @@ def check_posterior(name, half):
     """Draws, their density, the density of other codes and the KL, against every prior, with gradients for all weights."""
     import keras
     from keras import ops
+
     posterior, features = posterior_with_heads(name), ops.cast(np.eye(N), half)
     params = {k: ops.convert_to_numpy(v).astype("float64") for k, v in posterior(features).items()}
-    z, log_q = (ops.convert_to_numpy(v).astype("float64") for v in posterior.sample(posterior(features), 5, 3))
+    z, log_q = (
+        ops.convert_to_numpy(v).astype("float64")
+        for v in posterior.sample(posterior(features), 5, 3)
+    )
     assert np.isfinite(z).all() and np.isfinite(log_q).all()
     if name == "diagonal":
         close(params["mu"], MEANS, 1e-6, 0, "mu")
         close(params["logvar"], bounded(RAW, -14, 8), 1e-6, 1e-5, "logvar")
-        close(log_q, stats.norm.logpdf(z, params["mu"][:, None], np.exp(params["logvar"] / 2)[:, None]).sum(-1), 1e-5, 1e-2, "log q")  # the draws are rounded to 1e-6, and sigma is 1e-3
+        close(
+            log_q,
+            stats.norm.logpdf(z, params["mu"][:, None], np.exp(params["logvar"] / 2)[:, None]).sum(
+                -1
+            ),
+            1e-5,
+            1e-2,
+            "log q",
+        )  # the draws are rounded to 1e-6, and sigma is 1e-3
     if name == "full":
-        root, eps = params["cholesky"], ops.convert_to_numpy(keras.random.normal((N, 5, D), seed=3)).astype("float64")
-        close(np.log(np.diagonal(root, axis1=1, axis2=2)), bounded(RAW, -14, 8) / 2, 1e-6, 1e-5, "diagonal")
+        root, eps = (
+            params["cholesky"],
+            ops.convert_to_numpy(keras.random.normal((N, 5, D), seed=3)).astype("float64"),
+        )
+        close(
+            np.log(np.diagonal(root, axis1=1, axis2=2)),
+            bounded(RAW, -14, 8) / 2,
+            1e-6,
+            1e-5,
+            "diagonal",
+        )
         close(z, params["mu"][:, None] + np.einsum("nij,nkj->nki", root, eps), 1e-5, 1e-4, "draws")
-        close(log_q, stats.norm.logpdf(eps).sum(-1) - bounded(RAW, -14, 8).sum(-1)[:, None] / 2, 1e-5, 1e-4, "log q")
+        close(
+            log_q,
+            stats.norm.logpdf(eps).sum(-1) - bounded(RAW, -14, 8).sum(-1)[:, None] / 2,
+            1e-5,
+            1e-4,
+            "log q",
+        )
     for prior_name in PRIORS:
         prior = extreme_prior(prior_name)
 
@@ -373,45 +758,77 @@ def check_posterior(name, half):
             params = posterior(features)
             z, log_q = posterior.sample(params, 3, 3)
             found = [log_q, prior.log_prob(z), posterior.mean(params)]
-            if posterior.has_kl(prior): found.append(posterior.kl(params, prior))
-            if posterior.has_density: found.append(posterior.log_prob(params, ops.convert_to_tensor(MEANS[None])))
+            if posterior.has_kl(prior):
+                found.append(posterior.kl(params, prior))
+            if posterior.has_density:
+                found.append(posterior.log_prob(params, ops.convert_to_tensor(MEANS[None])))
             return weighted(found)
-        value, found = value_and_gradients(everything, [*posterior.trainable_variables, *prior.trainable_variables])
+
+        value, found = value_and_gradients(
+            everything, [*posterior.trainable_variables, *prior.trainable_variables]
+        )
         assert math.isfinite(value), f"{prior_name}: {value}"
-        for variable, gradient in zip([*posterior.trainable_variables, *prior.trainable_variables], found):
-            assert np.isfinite(gradient).all(), f"{prior_name}: the gradient of {variable.path} is not finite"
+        for variable, gradient in zip(
+            [*posterior.trainable_variables, *prior.trainable_variables], found
+        ):
+            assert np.isfinite(gradient).all(), (
+                f"{prior_name}: the gradient of {variable.path} is not finite"
+            )
 
 
-for name in POSTERIORS: case(f"posterior: {name}", name)(check_posterior)
+for name in POSTERIORS:
+    case(f"posterior: {name}", name)(check_posterior)
 
 
 @case("posterior: closed KL")
 def check_closed_kl(half):
     from keras import ops
     from vaenb import StandardNormal
+
     prior, V = StandardNormal().bind((D,)), bounded(RAW, -14, 8)
     for name in ("diagonal", "full"):
         posterior = posterior_with_heads(name)
         params = posterior(ops.cast(np.eye(N), half))
         mu = MEANS.astype("float64")
-        squares = np.exp(V).sum(-1) if name == "diagonal" else (ops.convert_to_numpy(params["cholesky"]).astype("float64") ** 2).sum((1, 2))
-        close(ops.convert_to_numpy(posterior.kl(params, prior)), 0.5 * (squares - D - V.sum(-1) + (mu**2).sum(-1)), 1e-5, 1e-4, name)
+        squares = (
+            np.exp(V).sum(-1)
+            if name == "diagonal"
+            else (ops.convert_to_numpy(params["cholesky"]).astype("float64") ** 2).sum((1, 2))
+        )
+        close(
+            ops.convert_to_numpy(posterior.kl(params, prior)),
+            0.5 * (squares - D - V.sum(-1) + (mu**2).sum(-1)),
+            1e-5,
+            1e-4,
+            name,
+        )
 
 
 @case("prior: mixture")
 def check_mixture(half):
     """Weights, means and variances at their extremes, against SciPy, far from all components too."""
     from keras import ops
-    prior, z = extreme_prior("mixture"), np.concatenate([MEANS, 1e4 * np.ones((1, D)), -1e3 * np.eye(D)]).astype("float32")
-    each = stats.norm.logpdf(z[:, None].astype("float64"), MEANS[:5].astype("float64"), np.exp(bounded(RAW[:5], -14, 8) / 2)).sum(-1)
+
+    prior, z = (
+        extreme_prior("mixture"),
+        np.concatenate([MEANS, 1e4 * np.ones((1, D)), -1e3 * np.eye(D)]).astype("float32"),
+    )
+    each = stats.norm.logpdf(
+        z[:, None].astype("float64"),
+        MEANS[:5].astype("float64"),
+        np.exp(bounded(RAW[:5], -14, 8) / 2),
+    ).sum(-1)
     exact = special.logsumexp(special.log_softmax([1e4, -1e4, 0, 50, 1e4]) + each, axis=1)
     close(ops.convert_to_numpy(prior.log_prob(z)), exact, 1e-5, 1e-4, "log p(z)")
     draws = ops.convert_to_numpy(prior.sample(2000, 0))
     assert np.isfinite(draws).all() and np.abs(draws).max() < 10 + 6 * math.exp(4)
-    assert (np.abs(draws - MEANS[0]).max(1) < 6 * np.exp(bounded(RAW[0], -14, 8) / 2).max()).mean() > 0.45, "the two components with logits of 1e4 share the draws"
+    assert (
+        np.abs(draws - MEANS[0]).max(1) < 6 * np.exp(bounded(RAW[0], -14, 8) / 2).max()
+    ).mean() > 0.45, "the two components with logits of 1e4 share the draws"
 
 
 # Objectives: first on terms of extreme size, against 64 bits; then whole models after every recipe
+
 
 @case("objective: weights")
 def check_weights(half):
@@ -419,20 +836,37 @@ def check_weights(half):
     import keras
     from keras import ops
     from vaenb import CIWAE, ELBO, IWAE, MIWAE, PIWAE, DReG
+
     rng = np.random.default_rng(0)
-    values = {"log_px_z": rng.choice([-1e7, -1e4, -500, 0, 50], (20, 6)), "log_pz": rng.choice([-1e5, -20, 0], (20, 6)), "log_qz_x": rng.choice([-20, 0, 56], (20, 6)), "kl": rng.choice([0, 1, 1e5], 20)}
+    values = {
+        "log_px_z": rng.choice([-1e7, -1e4, -500, 0, 50], (20, 6)),
+        "log_pz": rng.choice([-1e5, -20, 0], (20, 6)),
+        "log_qz_x": rng.choice([-20, 0, 56], (20, 6)),
+        "kl": rng.choice([0, 1, 1e5], 20),
+    }
     values["log_px_z"][:2] = [[-1e7] * 6, [0] * 6]
-    given = {name: keras.Variable(v.astype("float32"), dtype="float32") for name, v in values.items()}
+    given = {
+        name: keras.Variable(v.astype("float32"), dtype="float32") for name, v in values.items()
+    }
     log_w = values["log_px_z"] + values["log_pz"] - values["log_qz_x"]
     mean_exp = lambda w, axis=1: special.logsumexp(w, axis=axis) - math.log(w.shape[axis])
-    wanted = {ELBO(3.0): 3 * values["kl"] - values["log_px_z"].mean(1), IWAE(6): -mean_exp(log_w), MIWAE(2, 3): -mean_exp(log_w.reshape(20, 2, 3), 2).mean(1), PIWAE(2, 3): -mean_exp(log_w),
-              CIWAE(0.5, 6): -0.5 * log_w.mean(1) - 0.5 * mean_exp(log_w), DReG(6): -mean_exp(log_w)}
+    wanted = {
+        ELBO(3.0): 3 * values["kl"] - values["log_px_z"].mean(1),
+        IWAE(6): -mean_exp(log_w),
+        MIWAE(2, 3): -mean_exp(log_w.reshape(20, 2, 3), 2).mean(1),
+        PIWAE(2, 3): -mean_exp(log_w),
+        CIWAE(0.5, 6): -0.5 * log_w.mean(1) - 0.5 * mean_exp(log_w),
+        DReG(6): -mean_exp(log_w),
+    }
     for objective, exact in wanted.items():
-        loss = lambda: objective.loss({name: ops.convert_to_tensor(v) for name, v in given.items()}, None)
+        loss = lambda: objective.loss(
+            {name: ops.convert_to_tensor(v) for name, v in given.items()}, None
+        )
         close(ops.convert_to_numpy(loss()), exact, 1e-6, 1e-2, f"{objective}")
         _, found = value_and_gradients(lambda: ops.sum(loss()), list(given.values()))
         weight = special.softmax(log_w, axis=1)
-        if isinstance(objective, IWAE) and not isinstance(objective, CIWAE): close(found[0], -weight, 1e-4, 1e-6, f"gradient of {objective}")
+        if isinstance(objective, IWAE) and not isinstance(objective, CIWAE):
+            close(found[0], -weight, 1e-4, 1e-6, f"gradient of {objective}")
         assert all(np.isfinite(g).all() for g in found), f"{objective}"
 
 
@@ -442,6 +876,7 @@ def check_batches(half):
     import keras
     from keras import ops
     from vaenb.aggregate import batch_log_prob, dip_penalty, minibatch_log_weights, mmd
+
     mu, logvar, rng = 10 * MEANS, bounded(RAW, -14, 8).astype("float32"), np.random.default_rng(0)
     z = (mu + np.exp(logvar / 2) * rng.normal(size=mu.shape)).astype("float32")
     given = [keras.Variable(v, dtype="float32") for v in (z, mu, logvar)]
@@ -450,26 +885,67 @@ def check_batches(half):
         weight = minibatch_log_weights(N, 1000.0, estimator)
         each = stats.norm.logpdf(Z[:, None], M[None], np.exp(V / 2)[None])
         W = ops.convert_to_numpy(weight).astype("float64")
-        for found, exact in zip(batch_log_prob(*(ops.convert_to_tensor(v) for v in given), weight), (special.logsumexp(W + each.sum(-1), axis=1), special.logsumexp(W[..., None] + each, axis=1))):
+        for found, exact in zip(
+            batch_log_prob(*(ops.convert_to_tensor(v) for v in given), weight),
+            (
+                special.logsumexp(W + each.sum(-1), axis=1),
+                special.logsumexp(W[..., None] + each, axis=1),
+            ),
+        ):
             close(ops.convert_to_numpy(found), exact, 1e-5, 1e-3, estimator)
-        _, found = value_and_gradients(lambda: weighted(batch_log_prob(*(ops.convert_to_tensor(v) for v in given), weight)), given)
+        _, found = value_and_gradients(
+            lambda: weighted(batch_log_prob(*(ops.convert_to_tensor(v) for v in given), weight)),
+            given,
+        )
         assert all(np.isfinite(g).all() for g in found), estimator
     for variance in (None, np.exp(V)):
         covariance = np.cov(M.T, bias=True) + (0 if variance is None else np.diag(variance.mean(0)))
         exact = (10 * (covariance - np.eye(D)) ** 2).sum()
-        close(ops.convert_to_numpy(dip_penalty(ops.convert_to_tensor(given[1]), None if variance is None else ops.exp(given[2]), 10.0, 10.0)), exact, 1e-4, 0, "DIP")
+        close(
+            ops.convert_to_numpy(
+                dip_penalty(
+                    ops.convert_to_tensor(given[1]),
+                    None if variance is None else ops.exp(given[2]),
+                    10.0,
+                    10.0,
+                )
+            ),
+            exact,
+            1e-4,
+            0,
+            "DIP",
+        )
     far = np.concatenate([z, 1e4 * np.ones((1, D), "float32")])
     for kernel in ("imq", "rbf"):
+
         def value(a, b):
             square = ((a[:, None] - b[None]) ** 2).sum(-1)
-            return np.mean([np.exp(-square / c) if kernel == "rbf" else c / (c + square) for c in 2 * D * np.array([0.1, 0.2, 0.5, 1, 2, 5, 10])], axis=0)
-        A, B, off = far.astype("float64"), rng.normal(size=(N, D)), lambda k: k[~np.eye(len(k), dtype=bool)].mean()
-        close(ops.convert_to_numpy(mmd(far, B.astype("float32"), kernel)), off(value(A, A)) - 2 * value(A, B).mean() + off(value(B, B)), 1e-4, 1e-5, kernel)
+            return np.mean(
+                [
+                    np.exp(-square / c) if kernel == "rbf" else c / (c + square)
+                    for c in 2 * D * np.array([0.1, 0.2, 0.5, 1, 2, 5, 10])
+                ],
+                axis=0,
+            )
+
+        A, B, off = (
+            far.astype("float64"),
+            rng.normal(size=(N, D)),
+            lambda k: k[~np.eye(len(k), dtype=bool)].mean(),
+        )
+        close(
+            ops.convert_to_numpy(mmd(far, B.astype("float32"), kernel)),
+            off(value(A, A)) - 2 * value(A, B).mean() + off(value(B, B)),
+            1e-4,
+            1e-5,
+            kernel,
+        )
 
 
 def recipes():
     """Names only, so that pytest can list them without building anything."""
     from vaenb.recipes import RECIPES
+
     return list(RECIPES)
 
 
@@ -479,19 +955,48 @@ def extreme_model(name):
     from keras import ops
     from vaenb import VAE, Bernoulli, dense, recipe
     from vaenb.recipes import RECIPES
+
     x = np.tile(np.array([[0, 1, 0, 1, 1, 0, 0, 1, 1, 0]], "float32"), (N, 1))
     x[::2] = 1 - x[::2]
-    smaller = {"vamp-vae": {"n_components": 5}, "iwae": {"k": 6}, "dreg-iwae": {"k": 6}, "ciwae": {"k": 6}, "miwae": {"m": 2, "k": 3}, "piwae": {"m": 2, "k": 3}}
-    own = {"likelihood": Bernoulli()} if RECIPES[name].model is VAE and "likelihood" not in RECIPES[name].parts else {}
+    smaller = {
+        "vamp-vae": {"n_components": 5},
+        "iwae": {"k": 6},
+        "dreg-iwae": {"k": 6},
+        "ciwae": {"k": 6},
+        "miwae": {"m": 2, "k": 3},
+        "piwae": {"m": 2, "k": 3},
+    }
+    own = (
+        {"likelihood": Bernoulli()}
+        if RECIPES[name].model is VAE and "likelihood" not in RECIPES[name].parts
+        else {}
+    )
     model = recipe(name, x, D, network=dense([N]), **own, **smaller.get(name, {}))
     head = model.posterior.heads if hasattr(model, "posterior") else model.head
     kernel = np.random.default_rng(3).normal(size=head.kernel.shape).astype("float32")
-    if hasattr(model, "posterior"): head.bias.assign(np.concatenate([MEANS[0], RAW[0], np.random.default_rng(2).uniform(-10, 10, head.kernel.shape[1] - 2 * D)]))
+    if hasattr(model, "posterior"):
+        head.bias.assign(
+            np.concatenate(
+                [
+                    MEANS[0],
+                    RAW[0],
+                    np.random.default_rng(2).uniform(-10, 10, head.kernel.shape[1] - 2 * D),
+                ]
+            )
+        )
     head.kernel.assign(5 * kernel if hasattr(model, "posterior") else 50 * kernel)
-    if hasattr(getattr(model, "prior", None), "raw_logvars"): model.prior.raw_logvars.assign(np.resize(RAW, model.prior.raw_logvars.shape))
-    if hasattr(getattr(model, "prior", None), "raw"): model.prior.raw.assign(np.resize([1e4, -1e4, 50, 0, -50], model.prior.raw.shape))
+    if hasattr(getattr(model, "prior", None), "raw_logvars"):
+        model.prior.raw_logvars.assign(np.resize(RAW, model.prior.raw_logvars.shape))
+    if hasattr(getattr(model, "prior", None), "raw"):
+        model.prior.raw.assign(np.resize([1e4, -1e4, 50, 0, -50], model.prior.raw.shape))
     output = model.decoder.get_layer("output")
-    codes = np.concatenate([np.asarray(ops.convert_to_numpy(model.codes(x))), 50 * np.eye(D, dtype="float32"), -50 * np.eye(D, dtype="float32")])
+    codes = np.concatenate(
+        [
+            np.asarray(ops.convert_to_numpy(model.codes(x))),
+            50 * np.eye(D, dtype="float32"),
+            -50 * np.eye(D, dtype="float32"),
+        ]
+    )
     size = np.abs(ops.convert_to_numpy(ops.cast(model.decoder(codes), "float32"))).max()
     output.kernel.assign(output.kernel * float(1e4 / size))
     reached = np.abs(ops.convert_to_numpy(ops.cast(model.decoder(codes), "float32"))).max()
@@ -503,13 +1008,25 @@ def check_recipe(name, half):
     """The loss and all gradients of one training step. Half precision has no numbers above 65504: there the gradients are finite at some scale of the loss, which Keras's optimiser finds."""
     import keras
     from keras import ops
+
     model, x = extreme_model(name)
     for scale in (1.0, 2.0**-12, 2.0**-24) if half == "float16" else (1.0,):
-        loss = lambda: scale * ops.cast(model.compute_loss(x, x, model(ops.convert_to_tensor(x), training=True), None, True), "float32")
+        loss = lambda: (
+            scale
+            * ops.cast(
+                model.compute_loss(
+                    x, x, model(ops.convert_to_tensor(x), training=True), None, True
+                ),
+                "float32",
+            )
+        )
         value, found = value_and_gradients(loss, model.trainable_variables)
         assert math.isfinite(value), f"the loss is {value}"
-        wrong = [v.path for v, g in zip(model.trainable_variables, found) if not np.isfinite(g).all()]
-        if not wrong: break
+        wrong = [
+            v.path for v, g in zip(model.trainable_variables, found) if not np.isfinite(g).all()
+        ]
+        if not wrong:
+            break
     assert not wrong, f"not finite: {wrong}"
     assert any(np.abs(g).max() > 0 for g in found)
     model.compile("adam", run_eagerly=True)  # compiling 26 models would test the compiler
@@ -521,6 +1038,7 @@ def check_recipe(name, half):
 def check_training(half):
     """Ten real steps from the extreme: no weight is lost, and at least one step was taken."""
     import keras
+
     model, x = extreme_model("vae")
     before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
     model.compile(keras.optimizers.Adam(1e-2))
@@ -530,19 +1048,26 @@ def check_training(half):
     assert any(not np.array_equal(a, b) for a, b in zip(before, after))
 
 
-for name in recipes(): case(f"recipe: {name}", name)(check_recipe)
+for name in recipes():
+    case(f"recipe: {name}", name)(check_recipe)
 case("training")(check_training)
 
 
 # What pytest sees
 
+
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory):
     folder, env = tmp_path_factory.mktemp("numerics"), {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
     def work(backend):
-        done = subprocess.run([sys.executable, __file__, backend, folder], capture_output=True, text=True, env=env)
+        done = subprocess.run(
+            [sys.executable, __file__, backend, folder], capture_output=True, text=True, env=env
+        )
         assert done.returncode == 0, done.stderr[-3000:]
-    with ThreadPoolExecutor(2) as pool: list(pool.map(work, BACKENDS))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, BACKENDS))
     return {backend: json.loads((folder / f"{backend}.json").read_text()) for backend in BACKENDS}
 
 
@@ -550,33 +1075,51 @@ def failures(tmp_path_factory):
 @pytest.mark.parametrize("precision", ["float32", "mixed"])
 @pytest.mark.parametrize("name", CASES)
 def test_extreme_numbers(failures, backend, precision, name):
-    assert f"{name}, {precision}" not in failures[backend], failures[backend][f"{name}, {precision}"]
+    assert f"{name}, {precision}" not in failures[backend], failures[backend][
+        f"{name}, {precision}"
+    ]
 
 
 def test_the_reference_is_scipys():
     """The two formulas that SciPy has for ordinary parameters only, there."""
     k, f, raw = np.arange(256), np.linspace(-4, 4, 256), np.linspace(-3, 3, 256)
     a, b = np.exp(raw) * special.expit(f), np.exp(raw) * special.expit(-f)
-    np.testing.assert_allclose(log_beta_binomial(k / 255, f, raw), stats.betabinom.logpmf(k, 255, a, b), rtol=1e-9)
-    edge = lambda j: np.where(j == 0, 0, np.where(j == 256, 1, stats.logistic.cdf((j - 0.5) / 255, f, np.exp(raw))))
+    np.testing.assert_allclose(
+        log_beta_binomial(k / 255, f, raw), stats.betabinom.logpmf(k, 255, a, b), rtol=1e-9
+    )
+    edge = lambda j: np.where(
+        j == 0, 0, np.where(j == 256, 1, stats.logistic.cdf((j - 0.5) / 255, f, np.exp(raw)))
+    )
     near = np.abs(f) < 1.5
-    np.testing.assert_allclose(log_discretized_logistic(k / 255, f, raw)[near], np.log(edge(k + 1) - edge(k))[near], rtol=1e-7)
+    np.testing.assert_allclose(
+        log_discretized_logistic(k / 255, f, raw)[near],
+        np.log(edge(k + 1) - edge(k))[near],
+        rtol=1e-7,
+    )
 
 
 def main():
     _, backend, folder, *wanted = sys.argv
     os.environ["KERAS_BACKEND"] = backend
     import keras
+
     failures = {}
-    for precision, policy in (("float32", "float32"), ("mixed", "mixed_bfloat16" if backend == "jax" else "mixed_float16")):
+    for precision, policy in (
+        ("float32", "float32"),
+        ("mixed", "mixed_bfloat16" if backend == "jax" else "mixed_float16"),
+    ):
         keras.config.set_dtype_policy(policy)
         for name, check in CASES.items():
-            if not name.startswith(tuple(wanted or [""])): continue
+            if not name.startswith(tuple(wanted or [""])):
+                continue
             keras.utils.set_random_seed(0)
-            try: check(policy.removeprefix("mixed_"))
-            except Exception: failures[f"{name}, {precision}"] = traceback.format_exc()
+            try:
+                check(policy.removeprefix("mixed_"))
+            except Exception:
+                failures[f"{name}, {precision}"] = traceback.format_exc()
             keras.utils.clear_session()
     Path(folder, f"{backend}.json").write_text(json.dumps(failures))
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
 """Run by test_model.py in processes of its own: trains and saves models, or loads them, and records what they compute."""
+
 import os
 import sys
 
@@ -22,28 +23,62 @@ test = digits.binarized().test.x[:40]
 def models():
     """Name, model, data to train on, data to test with."""
     yield "vae", VAE.for_data(digits, latent_dim=3, network=dense([32])), x, test
-    yield "conv", VAE.for_data(digits, latent_dim=2, network=conv((4,), hidden=8), likelihood=DiscretizedLogistic(17)), x, x[:40]
-    yield "article", VariationalAutoencoder(input_dim=64, encoding_dim=16, output_dim=64, z_dim=4), flat, test.reshape(-1, 64)
-    yield "autoencoder", Autoencoder.for_data(digits, latent_dim=3, network=dense([32]), noise=0.2), x, x[:40]
+    yield (
+        "conv",
+        VAE.for_data(
+            digits, latent_dim=2, network=conv((4,), hidden=8), likelihood=DiscretizedLogistic(17)
+        ),
+        x,
+        x[:40],
+    )
+    yield (
+        "article",
+        VariationalAutoencoder(input_dim=64, encoding_dim=16, output_dim=64, z_dim=4),
+        flat,
+        test.reshape(-1, 64),
+    )
+    yield (
+        "autoencoder",
+        Autoencoder.for_data(digits, latent_dim=3, network=dense([32]), noise=0.2),
+        x,
+        x[:40],
+    )
 
 
 def outputs(model, x):
-    out = {"encode": model.encode(x), "reconstruct": model.reconstruct(x), "decode": model.decode(np.ones((3, model.latent_dim)))}
+    out = {
+        "encode": model.encode(x),
+        "reconstruct": model.reconstruct(x),
+        "decode": model.decode(np.ones((3, model.latent_dim))),
+    }
     if isinstance(model, VAE):
-        out |= {"log_likelihood": model.log_likelihood(x, n_samples=30), "sample": model.sample(5, seed=1)}
+        out |= {
+            "log_likelihood": model.log_likelihood(x, n_samples=30),
+            "sample": model.sample(5, seed=1),
+        }
     return {**out, **model.evaluate(x, verbose=0, return_dict=True)}
 
 
 def record(name, results):
-    np.savez(os.path.join(folder, name), **{f"{model}/{key}": value for model, values in results.items() for key, value in values.items()})
+    np.savez(
+        os.path.join(folder, name),
+        **{
+            f"{model}/{key}": value
+            for model, values in results.items()
+            for key, value in values.items()
+        },
+    )
 
 
 if task == "train":
     results = {}
     keras.utils.set_random_seed(5)
     for name, model, train, probe in models():
-        if wanted not in (name, "all"): continue
-        history = model.fit(train, validation_data=(train[:50],), epochs=1, batch_size=64, verbose=0).history
+        if wanted not in (name, "all"):
+            continue
+        history = model.fit(
+            train, validation_data=(train[:50],), epochs=1, batch_size=64, verbose=0
+        ).history
         model.save(os.path.join(folder, f"{name}.keras"))
         results[name] = {**outputs(model, probe), **{f"history/{k}": v for k, v in history.items()}}
     record("trained.npz", results)

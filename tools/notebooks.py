@@ -6,6 +6,7 @@
 
 Cells flagged slow, data or gpu are left as they are, with their saved output, unless the flag is named: --with slow,data.
 """
+
 import argparse
 import base64
 import io
@@ -29,7 +30,11 @@ KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False"]
 
 
 def notebooks():
-    return sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not {"_proc", ".ipynb_checkpoints"} & set(p.parts))
+    return sorted(
+        p
+        for p in (ROOT / "nbs").rglob("*.ipynb")
+        if not {"_proc", ".ipynb_checkpoints"} & set(p.parts)
+    )
 
 
 def skipped(source, allowed):
@@ -48,9 +53,12 @@ class Client(NotebookClient):
 
 def smaller(png):
     """A large picture with 256 colours, if that makes it smaller; both in base64."""
-    if len(png) < LARGE_PNG: return png
+    if len(png) < LARGE_PNG:
+        return png
     file = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(
+        256, dither=Image.Dither.NONE
+    ).save(file, "PNG", optimize=True)
     return min(base64.b64encode(file.getvalue()).decode(), png, key=len)
 
 
@@ -60,8 +68,14 @@ def run(path, allowed):
     for cell in nb.cells:
         if cell.cell_type == "code" and not skipped(cell.source, allowed):
             cell.outputs, cell.execution_count = [], None
-    client = Client(nb, timeout=600, coalesce_streams=True, kernel_name="python3", extra_arguments=KERNEL_ARGUMENTS,
-                    resources={"metadata": {"path": str(path.parent)}})
+    client = Client(
+        nb,
+        timeout=600,
+        coalesce_streams=True,
+        kernel_name="python3",
+        extra_arguments=KERNEL_ARGUMENTS,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
     client.allowed = allowed
     start, trouble = time.perf_counter(), []
     try:
@@ -69,12 +83,15 @@ def run(path, allowed):
     except CellExecutionError as error:
         trouble.append(str(error)[-3000:])
     seconds = time.perf_counter() - start
-    nb.metadata.pop("widgets", None)  # a saved notebook has no kernel behind it: what its pages show must do without
+    nb.metadata.pop(
+        "widgets", None
+    )  # a saved notebook has no kernel behind it: what its pages show must do without
     for i, cell in enumerate(nb.cells):
         for out in cell.get("outputs", []):
             data = out.get("data", {})
             data.pop("application/vnd.jupyter.widget-view+json", None)
-            if "image/png" in data: data["image/png"] = smaller(data["image/png"])
+            if "image/png" in data:
+                data["image/png"] = smaller(data["image/png"])
             if out.get("name") == "stderr":
                 trouble.append(f"cell {i} writes to stderr: {out['text'][:300]}")
     return nb, seconds, trouble
@@ -84,20 +101,29 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--with", dest="allowed", default="", help="flags whose cells are run too: slow,data,gpu")
+    parser.add_argument(
+        "--with", dest="allowed", default="", help="flags whose cells are run too: slow,data,gpu"
+    )
     args = parser.parse_args()
     failed = False
     for path in [p.resolve() for p in args.paths] or notebooks():
         nb, seconds, trouble = run(path, frozenset(filter(None, args.allowed.split(","))))
         if args.check and seconds > LIMIT_S:
             trouble.append(f"took {seconds:.0f} s; the limit is {LIMIT_S} s")
-        print(f"{path.relative_to(ROOT)}: {seconds:.0f} s{'' if not trouble else ' FAILED'}", flush=True)
+        print(
+            f"{path.relative_to(ROOT)}: {seconds:.0f} s{'' if not trouble else ' FAILED'}",
+            flush=True,
+        )
         for line in trouble:
             print(f"  {line}", flush=True)
         failed |= bool(trouble)
         if not args.check and not any("Error" in t for t in trouble):
             nbformat.write(nb, path)
-            subprocess.run([str(Path(sys.executable).parent / "nbdev_clean"), "--fname", str(path)], check=True, cwd=ROOT)
+            subprocess.run(
+                [str(Path(sys.executable).parent / "nbdev_clean"), "--fname", str(path)],
+                check=True,
+                cwd=ROOT,
+            )
     sys.exit(failed)
 
 

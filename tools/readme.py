@@ -1,8 +1,9 @@
 """Render nbs/index.ipynb to README.md, and its figures to nbs/images/, so that they never disagree.
 
-    python tools/readme.py            # write README.md
-    python tools/readme.py --check    # write nothing; exit 1 when README.md is out of step
+python tools/readme.py            # write README.md
+python tools/readme.py --check    # write nothing; exit 1 when README.md is out of step
 """
+
 import argparse
 import base64
 import json
@@ -14,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTICE = "<!-- Rendered from nbs/index.ipynb by tools/readme.py: edit the notebook, then run `make readme`. -->"
 LINK = re.compile(r"(\]\()([^)\s]+)")
 IMAGE = re.compile(r"""(<img\b[^>]*?\bsrc=["'])([^"']+)""")
-ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#|/")  # other hosts, anchors of this page, absolute paths
+ELSEWHERE = re.compile(
+    r"[a-z][a-z0-9+.-]*:|#|/"
+)  # other hosts, anchors of this page, absolute paths
 DIRECTIVE = re.compile(r"^#\|\s*(\S+?):?(?:\s+(.*?))?\s*$")
 
 
@@ -25,9 +28,12 @@ def text(value):
 
 def relocate(markdown, folder):
     "The Markdown with its relative links and images pointing from the repository's root; code stays as it is."
+
     def move(match):
         before, target = match.groups()
-        return before + (target if ELSEWHERE.match(target) else f"{folder}/{target}".replace("/./", "/"))
+        return before + (
+            target if ELSEWHERE.match(target) else f"{folder}/{target}".replace("/./", "/")
+        )
 
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.M | re.S)
     return "".join(p if i % 2 else IMAGE.sub(move, LINK.sub(move, p)) for i, p in enumerate(parts))
@@ -61,7 +67,9 @@ def code(cell, folder, pictures):
     "A code cell's visible source and outputs, as Markdown blocks."
     lines = text(cell["source"]).splitlines()
     options = dict(m.groups() for line in lines if (m := DIRECTIVE.match(line)))
-    if {"hide", "export", "exporti", "default_exp"} & options.keys() or options.get("include") == "false":
+    if {"hide", "export", "exporti", "default_exp"} & options.keys() or options.get(
+        "include"
+    ) == "false":
         return
     source = "\n".join(line for line in lines if not DIRECTIVE.match(line)).strip()
     if source and options.get("echo") != "false":
@@ -84,16 +92,27 @@ def render(notebook, folder="nbs"):
 
 def main(argv=None, root=ROOT):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when README.md is out of step")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when README.md is out of step"
+    )
     args = parser.parse_args(argv)
     notebook, readme = root / "nbs" / "index.ipynb", root / "README.md"
     if not notebook.exists():
         sys.exit("README.md is rendered from nbs/index.ipynb, which does not exist.")
     rendered, pictures = render(notebook)
-    wanted = {readme: rendered.encode(), **{root / "nbs" / name: png for name, png in pictures.items()}}
-    stale = [path for path, content in wanted.items() if not path.exists() or path.read_bytes() != content]
+    wanted = {
+        readme: rendered.encode(),
+        **{root / "nbs" / name: png for name, png in pictures.items()},
+    }
+    stale = [
+        path
+        for path, content in wanted.items()
+        if not path.exists() or path.read_bytes() != content
+    ]
     if args.check and stale:
-        sys.exit(f"{', '.join(p.name for p in stale)} does not match nbs/index.ipynb: run `make readme` and commit the result.")
+        sys.exit(
+            f"{', '.join(p.name for p in stale)} does not match nbs/index.ipynb: run `make readme` and commit the result."
+        )
     for path in [] if args.check else stale:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(wanted[path])

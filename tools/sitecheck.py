@@ -1,9 +1,10 @@
 """Checks of a built site and of the notebooks behind it; each finding is one sentence that names the page and the defect.
 
-    check_sources(nbs, quarto_yml)   what only the notebooks show: navigation, prose that nbdev drops, lists that pandoc does not see
-    check_site(folder)               what the HTML shows: links, anchors, formulas, errors, other hosts, divs, alt texts, weight
-    check_browser(folder)            what only a browser shows: console errors, requests, width on a phone
+check_sources(nbs, quarto_yml)   what only the notebooks show: navigation, prose that nbdev drops, lists that pandoc does not see
+check_site(folder)               what the HTML shows: links, anchors, formulas, errors, other hosts, divs, alt texts, weight
+check_browser(folder)            what only a browser shows: console errors, requests, width on a phone
 """
+
 import json
 import os
 import re
@@ -23,8 +24,13 @@ LIMIT_BYTES = 3_000_000
 GENERATED = {"api.qmd"}  # pages that have no notebook
 HOST = re.compile(r"(?:https?|wss?):|//")
 VOID = set("area base br col embed hr img input link meta param source track wbr".split())
-CODE, SKIP = {"code", "pre", "textarea"}, {"script", "style", "math", "svg", "title"}  # not prose; not even words
-LOADS = re.compile(r"""(?:\b(?:fetch|import|importScripts|WebSocket|EventSource|Worker)\s*\(?|\.src\s*=)\s*["'`]((?:https?:|wss?:)?//[^"'`]+)""")
+CODE, SKIP = (
+    {"code", "pre", "textarea"},
+    {"script", "style", "math", "svg", "title"},
+)  # not prose; not even words
+LOADS = re.compile(
+    r"""(?:\b(?:fetch|import|importScripts|WebSocket|EventSource|Worker)\s*\(?|\.src\s*=)\s*["'`]((?:https?:|wss?:)?//[^"'`]+)"""
+)
 URLS = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
 TEX = re.compile(r"\$\$|\$(?!\d)|\\(?:[A-Za-z]{2,}\b|[()\[\]]\s)")
 
@@ -54,12 +60,32 @@ class Page(HTMLParser):
         self.ids.update(filter(None, {attrs.get("id"), attrs.get("name") if tag == "a" else None}))
         if tag == "a" and "href" in attrs:
             self.links.append(attrs["href"])
-        if tag == "link" and set(attrs.get("rel", "").split()) & {"stylesheet", "icon", "preload", "modulepreload", "manifest"}:
+        if tag == "link" and set(attrs.get("rel", "").split()) & {
+            "stylesheet",
+            "icon",
+            "preload",
+            "modulepreload",
+            "manifest",
+        }:
             self.loads.append(attrs.get("href", ""))
-        if tag in {"img", "script", "iframe", "video", "audio", "source", "track", "embed", "input"} and attrs.get("src"):
+        if tag in {
+            "img",
+            "script",
+            "iframe",
+            "video",
+            "audio",
+            "source",
+            "track",
+            "embed",
+            "input",
+        } and attrs.get("src"):
             self.loads.append(attrs["src"])
-        self.loads += [part.split()[0] for part in attrs.get("srcset", "").split(",") if part.strip()]
-        self.loads += filter(None, [attrs.get("poster"), attrs.get("data") if tag == "object" else None])
+        self.loads += [
+            part.split()[0] for part in attrs.get("srcset", "").split(",") if part.strip()
+        ]
+        self.loads += filter(
+            None, [attrs.get("poster"), attrs.get("data") if tag == "object" else None]
+        )
         self.loads += [a or b for a, b in URLS.findall(attrs.get("style", ""))]
         decoration = attrs.get("aria-hidden") == "true" or attrs.get("role") == "presentation"
         if tag == "img" and not attrs.get("alt", "").strip() and not decoration:
@@ -76,7 +102,15 @@ class Page(HTMLParser):
         if tag not in VOID:
             inherited = self.stack[-1][1] if self.stack else ""
             skip = tag in SKIP or classes & {"katex", "tex-error"}
-            kind = "tex" if tag == "span" and "math" in classes else "skip" if skip else "code" if tag in CODE else inherited
+            kind = (
+                "tex"
+                if tag == "span" and "math" in classes
+                else "skip"
+                if skip
+                else "code"
+                if tag in CODE
+                else inherited
+            )
             self.stack.append((tag, kind))
 
     def handle_endtag(self, tag):
@@ -89,7 +123,9 @@ class Page(HTMLParser):
     def handle_data(self, data):
         tag, kind = self.stack[-1] if self.stack else ("", "")
         if tag in {"script", "style"}:
-            self.loads += LOADS.findall(data) if tag == "script" else [a or b for a, b in URLS.findall(data)]
+            self.loads += (
+                LOADS.findall(data) if tag == "script" else [a or b for a, b in URLS.findall(data)]
+            )
         if tag != "script" and "Traceback (most recent call last)" in data:
             self.found.append("a saved error is shown")
         if kind == "tex":
@@ -101,11 +137,13 @@ class Page(HTMLParser):
 
     def prose(self, data):
         if "?@" in data:
-            self.found.append(f"unknown cross-reference {short(data[data.index('?@') + 1:], 30)}")
+            self.found.append(f"unknown cross-reference {short(data[data.index('?@') + 1 :], 30)}")
         if re.search(r"^\s*:::|:::\s*\{", data, re.M):
-            self.found.append(f"malformed div: {short(data[data.index(':::'):])}")
+            self.found.append(f"malformed div: {short(data[data.index(':::') :])}")
         if match := TEX.search(data):
-            self.found.append(f"TeX outside of a formula, or unbalanced dollars: {short(data[max(0, match.start() - 10):])}")
+            self.found.append(
+                f"TeX outside of a formula, or unbalanced dollars: {short(data[max(0, match.start() - 10) :])}"
+            )
 
 
 def resolved(url, page, folder):
@@ -117,7 +155,11 @@ def resolved(url, page, folder):
 def local_files(urls, page, folder):
     "The files of the site that a page's URLs name, and the sentences about those that do not exist."
     files, lost = set(), []
-    for url in {re.split("[#?]", u)[0] for u in urls if u and not HOST.match(u) and not re.match(r"data:|blob:|about:|#", u)}:
+    for url in {
+        re.split("[#?]", u)[0]
+        for u in urls
+        if u and not HOST.match(u) and not re.match(r"data:|blob:|about:|#", u)
+    }:
         target = resolved(url, page, folder)
         files.add(target) if target.is_file() else lost.append(f"loads {url}, which does not exist")
     return files, lost
@@ -127,7 +169,7 @@ def check_links(links, page, folder, anchors, site_url):
     for url in dict.fromkeys(links):
         inside = site_url and url.startswith(site_url)
         if inside:
-            url = os.path.relpath(folder / url[len(site_url):].lstrip("/"), page.parent)
+            url = os.path.relpath(folder / url[len(site_url) :].lstrip("/"), page.parent)
         if re.match(r"[a-z][a-z0-9+.-]*:|//", url) or url in {"", "#", "#top"}:
             continue
         path, _, anchor = url.partition("#")
@@ -154,10 +196,14 @@ def check_site(folder, site_url=""):
         weight = path.stat().st_size + sum(f.stat().st_size for f in files)
         if weight > LIMIT_BYTES:
             found.append(f"weighs {weight / 1e6:.1f} MB; the limit is {LIMIT_BYTES / 1e6:.0f} MB")
-        problems += [f"{path.relative_to(folder)}: {sentence}." for sentence in dict.fromkeys(found + lost)]
+        problems += [
+            f"{path.relative_to(folder)}: {sentence}." for sentence in dict.fromkeys(found + lost)
+        ]
     for path in sorted(folder.rglob("*.css")):
         urls = [a or b for a, b in URLS.findall(path.read_text(encoding="utf-8"))]
-        lost = [f"asks another host for {short(url)}" for url in urls if HOST.match(url)] + local_files(urls, path, folder)[1]
+        lost = [
+            f"asks another host for {short(url)}" for url in urls if HOST.match(url)
+        ] + local_files(urls, path, folder)[1]
         problems += [f"{path.relative_to(folder)}: {sentence}." for sentence in dict.fromkeys(lost)]
     return problems
 
@@ -176,7 +222,9 @@ def navigation(quarto_yml):
     "The sidebar's and the navbar's entries of a _quarto.yml."
     website = yaml.safe_load(Path(quarto_yml).read_text(encoding="utf-8"))["website"]
     navbar = website.get("navbar", {})
-    return website.get("sidebar", {}).get("contents", []), navbar.get("left", []) + navbar.get("right", [])
+    return website.get("sidebar", {}).get("contents", []), navbar.get("left", []) + navbar.get(
+        "right", []
+    )
 
 
 def check_sources(nbs, quarto_yml):
@@ -184,18 +232,27 @@ def check_sources(nbs, quarto_yml):
     nbs = Path(nbs)
     sidebar, navbar = navigation(quarto_yml)
     found = [p.relative_to(nbs) for p in nbs.rglob("*.ipynb")]
-    chapters = {p.as_posix() for p in found if not any(part.startswith((".", "_")) for part in p.parts)}
+    chapters = {
+        p.as_posix() for p in found if not any(part.startswith((".", "_")) for part in p.parts)
+    }
     listed = list(hrefs(sidebar))
     for href in dict.fromkeys(listed + [h for h in hrefs(navbar) if not HOST.match(h)]):
         if href not in GENERATED and not (nbs / href).is_file():
             yield f"_quarto.yml: the navigation names {href}, which does not exist."
-    yield from (f"{name}: is not in the sidebar of _quarto.yml." for name in sorted(chapters - set(listed)))
+    yield from (
+        f"{name}: is not in the sidebar of _quarto.yml." for name in sorted(chapters - set(listed))
+    )
     for name in sorted(chapters):
         cells = json.loads((nbs / name).read_text(encoding="utf-8"))["cells"]
         prose = [text(c["source"]) for c in cells if c["cell_type"] == "markdown"]
-        yield from (f"{name}: {sentence}." for sentence in [*check_title(prose), *check_blocks(prose)])
+        yield from (
+            f"{name}: {sentence}." for sentence in [*check_title(prose), *check_blocks(prose)]
+        )
         errors = [o for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"]
-        yield from (f"{name}: the saved output holds an error: {short(o['ename'] + ': ' + o['evalue'])}." for o in errors)
+        yield from (
+            f"{name}: the saved output holds an error: {short(o['ename'] + ': ' + o['evalue'])}."
+            for o in errors
+        )
 
 
 def check_title(prose):
@@ -207,7 +264,9 @@ def check_title(prose):
     summaries = 0
     for line in title.splitlines():
         summaries += line.startswith("> ")
-        kept = re.match(r"#\s+\S|-\s+\S.*:.*\S|\s*$", line) or (line.startswith("> ") and summaries == 1)
+        kept = re.match(r"#\s+\S|-\s+\S.*:.*\S|\s*$", line) or (
+            line.startswith("> ") and summaries == 1
+        )
         if not kept:
             yield f"prose in the title cell is dropped from the site: {short(line)}"
 
@@ -219,7 +278,11 @@ def check_blocks(prose):
         fence, before = False, ""
         for line in cell.splitlines():
             fence ^= line.lstrip().startswith(("```", "$$")) and line.count("$$") != 2
-            paragraph = before.strip() and not before.startswith((" ", "$$", "```", ":::", "<")) and not block.match(before)
+            paragraph = (
+                before.strip()
+                and not before.startswith((" ", "$$", "```", ":::", "<"))
+                and not block.match(before)
+            )
             if not fence and block.match(line) and paragraph:
                 yield f"needs an empty line before: {short(line)}"
             before = line
@@ -227,12 +290,21 @@ def check_blocks(prose):
 
 def find_chromium():
     "The path of a Chromium that is installed, or None."
-    return next(filter(None, map(shutil.which, ["/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"])), None)
+    return next(
+        filter(
+            None,
+            map(
+                shutil.which, ["/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"]
+            ),
+        ),
+        None,
+    )
 
 
 @contextmanager
 def served(folder):
     "The folder at an address on this machine, for pages that do not work from file://."
+
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
@@ -252,17 +324,32 @@ def check_browser(folder, chromium, base=None, axe=None):
 
     folder = Path(folder).resolve()
     base = base or folder.as_uri()
-    flags = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-             "--disable-component-update --disable-sync")
+    flags = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync"
+    )
     problems = []
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=flags.split())
         tab = browser.new_page(viewport={"width": 1280, "height": 800})
         seen = []
-        tab.on("console", lambda m: seen.append(f"the console says: {short(m.text, 200)}") if m.type == "error" else None)
+        tab.on(
+            "console",
+            lambda m: (
+                seen.append(f"the console says: {short(m.text, 200)}")
+                if m.type == "error"
+                else None
+            ),
+        )
         tab.on("pageerror", lambda e: seen.append(f"a script fails: {short(str(e), 200)}"))
-        tab.route("**/*", lambda r: r.continue_() if r.request.url.startswith((base, "data:", "blob:")) else (
-            seen.append(f"asks for {short(r.request.url)}"), r.abort()))
+        tab.route(
+            "**/*",
+            lambda r: (
+                r.continue_()
+                if r.request.url.startswith((base, "data:", "blob:"))
+                else (seen.append(f"asks for {short(r.request.url)}"), r.abort())
+            ),
+        )
         for path in sorted(folder.rglob("*.html")):
             seen.clear()
             name = path.relative_to(folder).as_posix()
@@ -309,5 +396,11 @@ def run_axe(tab, axe):
     tab.evaluate(Path(axe).read_text(encoding="utf-8"))
     for scheme, rules in (("light", ["wcag2a", "wcag2aa"]), ("dark", ["color-contrast"])):
         tab.emulate_media(color_scheme=scheme)
-        found = tab.evaluate("(rules) => axe.run({runOnly: rules, resultTypes: ['violations'], preload: false})", rules)
-        yield from (f"accessibility ({scheme}): {v['help']} at {short(v['nodes'][0]['html'], 80)}" for v in found["violations"])
+        found = tab.evaluate(
+            "(rules) => axe.run({runOnly: rules, resultTypes: ['violations'], preload: false})",
+            rules,
+        )
+        yield from (
+            f"accessibility ({scheme}): {v['help']} at {short(v['nodes'][0]['html'], 80)}"
+            for v in found["violations"]
+        )

@@ -1,8 +1,9 @@
 """The preview's pages: cells of processed notebooks -> Markdown -> pandoc -> HTML, with the navigation of _quarto.yml.
 
-    render(book, out)            write every page, the search index, the preview's style and script
-    typeset(folder, katex)       render the formulas of all pages with KaTeX, in one run of node
+render(book, out)            write every page, the search index, the preview's style and script
+typeset(folder, katex)       render the formulas of all pages with KaTeX, in one run of node
 """
+
 import html
 import json
 import os
@@ -25,16 +26,17 @@ FORMULA = re.compile(r'<span\s+class="math (inline|display)">(.*?)</span>', re.S
 class Book:
     "What is built, and from what."
 
-    nbs: Path           # the notebooks as their authors left them
-    quarto_yml: Path    # the navigation
-    sources: dict       # {name in nbs: (meta, cells)}; meta: title, description, out
+    nbs: Path  # the notebooks as their authors left them
+    quarto_yml: Path  # the navigation
+    sources: dict  # {name in nbs: (meta, cells)}; meta: title, description, out
     title: str
     description: str
-    url: str            # where the site is published
+    url: str  # where the site is published
     katex: Path = None  # KaTeX's files; None: formulas become MathML
 
 
 # ---- cells -> Markdown -----------------------------------------------------------------------------------------------------
+
 
 def options(source):
     "A cell's `#| key: value` directives, and its source without them."
@@ -70,7 +72,11 @@ def output(out, opts, picture):
         return f"::: {{.cell-output .cell-output-display}}\n{text(data['text/markdown'])}\n:::"
     if "text/latex" in data:
         return text(data["text/latex"])
-    return block(text(data["text/plain"]), "cell-output .cell-output-display") if "text/plain" in data else ""
+    return (
+        block(text(data["text/plain"]), "cell-output .cell-output-display")
+        if "text/plain" in data
+        else ""
+    )
 
 
 def code_cell(cell, picture):
@@ -100,12 +106,23 @@ def to_markdown(cells, assets, prefix):
         nonlocal count
         count += 1
         assets.mkdir(parents=True, exist_ok=True)
-        name, raw = f"figure-{count}.{kind[6:9]}", data.encode() if kind.endswith("xml") else b64decode(data)
+        name, raw = (
+            f"figure-{count}.{kind[6:9]}",
+            data.encode() if kind.endswith("xml") else b64decode(data),
+        )
         (assets / name).write_bytes(raw)
-        size = f" width={int.from_bytes(raw[16:20])} height={int.from_bytes(raw[20:24])}" if kind == "image/png" else ""
+        size = (
+            f" width={int.from_bytes(raw[16:20])} height={int.from_bytes(raw[20:24])}"
+            if kind == "image/png"
+            else ""
+        )
         return f"{prefix}/{name}", size
 
-    blocks = (code_cell(c, picture) if c["cell_type"] == "code" else text(c["source"]) for c in cells if c["cell_type"] != "raw")
+    blocks = (
+        code_cell(c, picture) if c["cell_type"] == "code" else text(c["source"])
+        for c in cells
+        if c["cell_type"] != "raw"
+    )
     return "\n\n".join(blocks)
 
 
@@ -121,7 +138,9 @@ def cross_references(markdown):
         names[match[3]] = f"Figure {1 + sum(k.startswith('fig-') for k in names)}"
         return f"![{names[match[3]]}: {match[1]}]({match[2]}){{#{match[3]}"
 
-    markdown = re.sub(r"(\$\$(?:(?!\$\$).)+\$\$)[ \t]*\{#(eq-[\w-]+)\}", equation, markdown, flags=re.S)
+    markdown = re.sub(
+        r"(\$\$(?:(?!\$\$).)+\$\$)[ \t]*\{#(eq-[\w-]+)\}", equation, markdown, flags=re.S
+    )
     markdown = re.sub(r"!\[((?:[^\]\n]|\](?!\())*)\]\(([^)\s]+)\)\{#(fig-[\w-]+)", figure, markdown)
     names.update({label: "Section" for label in re.findall(r"\{#(sec-[\w-]+)", markdown)})
     names.update({label: "Table" for label in re.findall(r"\{#(tbl-[\w-]+)", markdown)})
@@ -130,12 +149,26 @@ def cross_references(markdown):
 
 # ---- Markdown -> pages -----------------------------------------------------------------------------------------------------
 
+
 def pandoc(markdown, math):
     "An HTML fragment, and pandoc's complaints about divs (formulas that it cannot convert stay visible and are found later)."
     import pypandoc
 
-    run = subprocess.run([pypandoc.get_pandoc_path(), "-f", "markdown-smart", "-t", "html5", "--wrap=none", f"--{math}"],
-                         input=markdown, capture_output=True, text=True, encoding="utf-8")
+    run = subprocess.run(
+        [
+            pypandoc.get_pandoc_path(),
+            "-f",
+            "markdown-smart",
+            "-t",
+            "html5",
+            "--wrap=none",
+            f"--{math}",
+        ],
+        input=markdown,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     return run.stdout, re.findall(r"\[WARNING\] ((?:Div|.*[Dd]uplicate).*)", run.stderr)
 
 
@@ -147,8 +180,12 @@ def relink(body, name, book):
         path, hashed, anchor = html.unescape(match[1]).partition("#")
         target = book.sources.get(os.path.normpath(os.path.join(here, path)), [{}])[0].get("out")
         if path.startswith(book.url):
-            target = path[len(book.url):].strip("/") or "index.html"
-        return match[0] if target is None else f'href="{html.escape(os.path.relpath(target, here or ".") + hashed + anchor)}"'
+            target = path[len(book.url) :].strip("/") or "index.html"
+        return (
+            match[0]
+            if target is None
+            else f'href="{html.escape(os.path.relpath(target, here or ".") + hashed + anchor)}"'
+        )
 
     return re.sub(r'href="([^"]+)"', move, body)
 
@@ -159,18 +196,43 @@ def render(book, out):
     for name, (meta, cells) in book.sources.items():
         target = out / meta["out"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        markdown, names = cross_references(to_markdown(cells, target.with_name(target.stem + "_files"), target.stem + "_files"))
-        summary = f"\n::: {{.description}}\n{meta['description']}\n:::\n" if meta["description"] else ""
-        body, complaints = pandoc(f"# {meta['title']} {{#title .title}}\n{summary}\n{markdown}", "katex" if book.katex else "mathml")
-        body = re.sub(r'<span class="citation" data-cites="((?:fig|eq|tbl|sec)-[\w-]+)">.*?</span>',
-                      lambda m: f'<a href="#{m[1]}">{names[m[1]]}</a>' if m[1] in names else f"<strong>?@{m[1]}</strong>", body)
-        body = re.sub(r"<table.*?</table>", lambda m: f'<div class="table">{m[0]}</div>', body, flags=re.S)
+        markdown, names = cross_references(
+            to_markdown(cells, target.with_name(target.stem + "_files"), target.stem + "_files")
+        )
+        summary = (
+            f"\n::: {{.description}}\n{meta['description']}\n:::\n" if meta["description"] else ""
+        )
+        body, complaints = pandoc(
+            f"# {meta['title']} {{#title .title}}\n{summary}\n{markdown}",
+            "katex" if book.katex else "mathml",
+        )
+        body = re.sub(
+            r'<span class="citation" data-cites="((?:fig|eq|tbl|sec)-[\w-]+)">.*?</span>',
+            lambda m: (
+                f'<a href="#{m[1]}">{names[m[1]]}</a>'
+                if m[1] in names
+                else f"<strong>?@{m[1]}</strong>"
+            ),
+            body,
+        )
+        body = re.sub(
+            r"<table.*?</table>", lambda m: f'<div class="table">{m[0]}</div>', body, flags=re.S
+        )
         target.write_text(framed(book, name, relink(body, name, book)), encoding="utf-8")
         problems += [f"{meta['out']}: malformed div: {words}" for words in complaints]
         for anchor, heading, words in Page(target).sections:
             url = meta["out"] + (f"#{anchor}" if anchor else "")
-            index.append({"page": meta["title"], "heading": heading, "url": url, "text": " ".join(words.split())[:1500]})
-    (out / "search.js").write_text(f"window.SEARCH = {json.dumps(index, ensure_ascii=False)};\n", encoding="utf-8")
+            index.append(
+                {
+                    "page": meta["title"],
+                    "heading": heading,
+                    "url": url,
+                    "text": " ".join(words.split())[:1500],
+                }
+            )
+    (out / "search.js").write_text(
+        f"window.SEARCH = {json.dumps(index, ensure_ascii=False)};\n", encoding="utf-8"
+    )
     for asset in ("preview.css", "preview.js"):
         shutil.copy(PREVIEW / asset, out)
     return problems
@@ -181,13 +243,24 @@ def framed(book, name, body):
     pages = {source: meta for source, (meta, _) in book.sources.items()}
     sidebar, navbar = navigation(book.quarto_yml)
     order = [source for source in dict.fromkeys(hrefs(sidebar)) if source in pages]
-    title = pages[name]["title"] if pages[name]["out"] == "index.html" else f"{pages[name]['title']} | {book.title}"
+    title = (
+        pages[name]["title"]
+        if pages[name]["out"] == "index.html"
+        else f"{pages[name]['title']} | {book.title}"
+    )
     root = "../" * pages[name]["out"].count("/")
     template = Template((PREVIEW / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=html.escape(title), site=html.escape(book.title), description=html.escape(pages[name]["description"], quote=True),
-        root=root, body=body, toc=contents(body), turn=turn(name, order, pages, root), sidebar=chapters(sidebar, name, pages, root),
-        navbar="\n".join(item(entry, name, pages, root) for entry in navbar))
+        title=html.escape(title),
+        site=html.escape(book.title),
+        description=html.escape(pages[name]["description"], quote=True),
+        root=root,
+        body=body,
+        toc=contents(body),
+        turn=turn(name, order, pages, root),
+        sidebar=chapters(sidebar, name, pages, root),
+        navbar="\n".join(item(entry, name, pages, root) for entry in navbar),
+    )
 
 
 def item(entry, name, pages, root):
@@ -207,7 +280,11 @@ def chapters(entries, name, pages, root):
     for entry in entries:
         if isinstance(entry, dict) and "section" in entry:
             inside = chapters(entry["contents"], name, pages, root)
-            parts += [f'<li><span class="part">{html.escape(entry["section"])}</span>\n{inside}</li>'] if inside else []
+            parts += (
+                [f'<li><span class="part">{html.escape(entry["section"])}</span>\n{inside}</li>']
+                if inside
+                else []
+            )
         elif link := item(entry, name, pages, root):
             parts.append(f"<li>{link}</li>")
     return "<ul>\n" + "\n".join(parts) + "\n</ul>" if parts else ""
@@ -216,24 +293,48 @@ def chapters(entries, name, pages, root):
 def contents(body):
     "The page's own table of contents."
     found = re.findall(r'<h([23])[^>]*? id="([^"]+)"[^>]*>(.*?)</h\1>', body, re.S)
-    lines = [f'<li class="level{level}"><a href="#{anchor}">{re.sub("</?a[^>]*>", "", words)}</a></li>' for level, anchor, words in found]
+    lines = [
+        f'<li class="level{level}"><a href="#{anchor}">{re.sub("</?a[^>]*>", "", words)}</a></li>'
+        for level, anchor, words in found
+    ]
     return "<p>On this page</p>\n<ul>\n" + "\n".join(lines) + "\n</ul>" if lines else ""
 
 
 def turn(name, order, pages, root):
     at = order.index(name) if name in order else None
-    sides = {} if at is None else {"previous": order[at - 1] if at else None, "next": order[at + 1] if at + 1 < len(order) else None}
-    return "\n".join(f'<a class="{side}" rel="{side[:4]}" href="{root}{pages[p]["out"]}"><span>{side.title()}</span> '
-                     f'{html.escape(pages[p]["title"])}</a>' for side, p in sides.items() if p)
+    sides = (
+        {}
+        if at is None
+        else {
+            "previous": order[at - 1] if at else None,
+            "next": order[at + 1] if at + 1 < len(order) else None,
+        }
+    )
+    return "\n".join(
+        f'<a class="{side}" rel="{side[:4]}" href="{root}{pages[p]["out"]}"><span>{side.title()}</span> '
+        f"{html.escape(pages[p]['title'])}</a>"
+        for side, p in sides.items()
+        if p
+    )
 
 
 def typeset(folder, katex):
     "Render the formulas of every page in `folder`; a formula that fails is marked, and found by the checks. Adds KaTeX's style and fonts."
     paths = list(Path(folder).rglob("*.html"))
-    found = {(html.unescape(tex), kind == "display") for p in paths for kind, tex in FORMULA.findall(p.read_text(encoding="utf-8"))}
+    found = {
+        (html.unescape(tex), kind == "display")
+        for p in paths
+        for kind, tex in FORMULA.findall(p.read_text(encoding="utf-8"))
+    }
     keys = sorted(found)
-    run = subprocess.run(["node", str(PREVIEW / "katex.cjs"), str(katex)], input=json.dumps(keys), stdout=subprocess.PIPE,
-                         text=True, encoding="utf-8", check=True)
+    run = subprocess.run(
+        ["node", str(PREVIEW / "katex.cjs"), str(katex)],
+        input=json.dumps(keys),
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
     made = dict(zip(keys, json.loads(run.stdout)))
 
     def formula(match):
@@ -243,10 +344,26 @@ def typeset(folder, katex):
 
     for path in paths:
         page = FORMULA.sub(formula, path.read_text(encoding="utf-8"))
-        page = re.sub(r'<(script|link)[^>]*(?:src|href)="https?://[^"]*katex[^"]*"[^>]*>(?:</script>)?', "", page)  # Quarto's, from another host
+        page = re.sub(
+            r'<(script|link)[^>]*(?:src|href)="https?://[^"]*katex[^"]*"[^>]*>(?:</script>)?',
+            "",
+            page,
+        )  # Quarto's, from another host
         style = f'<link rel="stylesheet" href="{"../" * (len(path.relative_to(folder).parts) - 1)}katex/katex.min.css">'
-        path.write_text(page if style in page else page.replace("</head>", style + "\n</head>"), encoding="utf-8")
+        path.write_text(
+            page if style in page else page.replace("</head>", style + "\n</head>"),
+            encoding="utf-8",
+        )
     target = Path(folder) / "katex"
-    shutil.copytree(katex / "fonts", target / "fonts", ignore=shutil.ignore_patterns("*.ttf", "*.woff"), dirs_exist_ok=True)
-    style = re.sub(r",url\([^)]+\.(?:woff|ttf)\) format\([^)]+\)", "", (katex / "katex.min.css").read_text(encoding="utf-8"))
+    shutil.copytree(
+        katex / "fonts",
+        target / "fonts",
+        ignore=shutil.ignore_patterns("*.ttf", "*.woff"),
+        dirs_exist_ok=True,
+    )
+    style = re.sub(
+        r",url\([^)]+\.(?:woff|ttf)\) format\([^)]+\)",
+        "",
+        (katex / "katex.min.css").read_text(encoding="utf-8"),
+    )
     (target / "katex.min.css").write_text(style, encoding="utf-8")
