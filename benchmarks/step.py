@@ -567,6 +567,7 @@ def compiled_jax(step, state, x):
 def ours(name, x):
     """The same of a recipe: Keras's train_step, compiled as Keras compiles it."""
     import keras
+
     from vaenb import RECIPES, VAE, dense, recipe
     from vaenb.likelihood import Bernoulli
 

@@ -148,9 +148,10 @@ def hand_loss(net, o):
 
 
 def jax_functions():
+    from types import SimpleNamespace
+
     import jax
     import jax.numpy as jnp
-    from types import SimpleNamespace
 
     dims = ("NHWC", "HWIO", "NHWC")
     return SimpleNamespace(
@@ -174,8 +175,9 @@ def jax_functions():
 
 
 def tensorflow_functions():
-    import tensorflow as tf
     from types import SimpleNamespace
+
+    import tensorflow as tf
 
     return SimpleNamespace(
         relu=tf.nn.relu,
@@ -493,7 +495,8 @@ def keras_example(net, x, batch):
 
 def make_vaenb(net, x, jit="auto"):
     import keras
-    from vaenb import IWAE, VAE, ELBO
+
+    from vaenb import ELBO, IWAE, VAE
 
     spec = NETS[net]
     model = VAE.for_data(
@@ -523,13 +526,14 @@ def ours(net, x, batch):
 def pythae(net, x, batch):
     """pythae's VAE in pythae's own trainer; time is taken between its epochs, so that what it writes at the end does not count."""
     import logging
+
     import torch
+    from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
-    from pythae.data.datasets import BaseDataset
 
     logging.disable(logging.CRITICAL)
     nn, spec = torch.nn, NETS[net]
@@ -620,7 +624,6 @@ def pythae(net, x, batch):
 
 def likelihood_contestants(backend, samples, n=IMAGES):
     """log p(x) of n images with the network of the IWAE: ours, and a compiled loop by hand."""
-    import keras
 
     net, x = "iwae-50", images(n)
     model, o = (
@@ -675,6 +678,7 @@ def single_contestants(backend):
     z = np.zeros((1, NETS["dense"]["d"]), "float32")
     model.compile("adam")
     import keras
+
     from vaenb.noise import counters, normal
 
     seed = keras.random.SeedGenerator(0)

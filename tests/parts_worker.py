@@ -169,6 +169,7 @@ def cases(combined):
 
 def outputs(model, x, all_of_them=True):
     import numpy as np
+
     from vaenb import VAE, MixtureSampler
 
     out = {
@@ -256,6 +257,7 @@ def check(name, x, make, likelihood, folder, policy):
     """Everything one model must do in the process that trains it; returns what a later process must find again."""
     import keras
     import numpy as np
+
     from vaenb import VAE
 
     numpy, is_vae = keras.ops.convert_to_numpy, None

@@ -14,7 +14,7 @@ import pytest
 from keras import layers
 
 import vaenb
-from vaenb import Autoencoder, VAE, conv, dense, resnet
+from vaenb import VAE, Autoencoder, conv, dense, resnet
 from vaenb.browser import LAYERS, network_source, pack_model, pack_network, packed_bytes
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -444,9 +444,9 @@ def test_samplers_fit_the_codes_of_the_training_data(run, tmp_path):
         and not np.array_equal(arrays["mixture"], arrays["neighbour"])
     )
     done("sample {run} --n 6 --sampler mixture --out {x}", run=run, x=tmp_path / "samples.png")
+    import vaenb.sampler
     from vaenb.run import SAMPLERS, Run, fit_sampler
     from vaenb.sampler import Sampler
-    import vaenb.sampler
 
     assert all(issubclass(getattr(vaenb.sampler, name), Sampler) for name in SAMPLERS.values())
     opened = Run(run)

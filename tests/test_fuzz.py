@@ -332,6 +332,7 @@ def test_arrays_are_checked(likelihoods, x, name, shape):
 def models(tmp_path_factory):
     """A VAE, an autoencoder and a VampPrior's VAE of 8 x 8 images, with their methods compiled for one batch of 8."""
     import keras
+
     from vaenb import VAE, Autoencoder, VampPrior, dense
 
     keras.utils.set_random_seed(0)
@@ -728,6 +729,7 @@ def fitted():
 def run(tmp_path_factory):
     """A run of one epoch."""
     from typer.testing import CliRunner
+
     from vaenb.cli import app
 
     folder = tmp_path_factory.mktemp("fuzz") / "run"
@@ -875,6 +877,7 @@ def test_damaged_runs(tmp_path_factory, run, change, name, deep, seed, lost):
 def one_line(words, unsaid=INNARDS):
     """Runs a command: success, or 2 and one line."""
     from typer.testing import CliRunner
+
     from vaenb.cli import app
 
     result = CliRunner().invoke(app, words, prog_name="vaenb")

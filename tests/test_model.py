@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from vaenb import VAE, Autoencoder, Bernoulli, ContinuousBernoulli, Normal, Poisson, data, dense
+from vaenb import VAE, Bernoulli, ContinuousBernoulli, Normal, Poisson, data, dense
 
 HERE = Path(__file__).parent
 BACKENDS = {"tensorflow": ["jax"], "jax": ["tensorflow"]}  # and what each must run without

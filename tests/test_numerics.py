@@ -12,7 +12,6 @@ import subprocess
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -243,8 +242,9 @@ def reach(function, at):
 def check_likelihood(name, half):
     """Values, and gradients with respect to features and the likelihood's own variable, one by one against the reference."""
     import keras
-    import vaenb
     from keras import ops
+
+    import vaenb
 
     kind, options, data, own, reference = LIKELIHOODS[name]
     x, features = (a.ravel().astype("float32") for a in np.meshgrid(data, FEATURES))
@@ -318,6 +318,7 @@ def check_beta_binomial(half):
     """Both features, each over its whole range."""
     import keras
     from keras import ops
+
     from vaenb import BetaBinomial
 
     k, logits, raw = (a.ravel().astype("float32") for a in np.meshgrid(LEVELS, FEATURES, LOGVARS))
@@ -369,6 +370,7 @@ def check_beta_binomial(half):
 def check_categorical(half):
     import keras
     from keras import ops
+
     from vaenb import Categorical
 
     rng = np.random.default_rng(0)
@@ -420,6 +422,7 @@ def check_optimal_normal(half):
     """In training the variance is the batch's own; the running one follows, and evaluation uses that."""
     import keras
     from keras import ops
+
     from vaenb import Normal
 
     for features, x in (
@@ -464,6 +467,7 @@ def check_optimal_normal(half):
 def check_normal(half):
     import keras
     from keras import ops
+
     from vaenb import distribution as D
 
     x, mu, logvar = (
@@ -513,6 +517,7 @@ def check_normal_kl(half):
     """The closed form is exact up to the edge of float32, e^88; beyond, where the truth is no float32 number, it is infinite and not a wrong finite number."""
     import keras
     from keras import ops
+
     from vaenb import distribution as D
 
     mu, logvar, prior = (
@@ -540,6 +545,7 @@ def check_normal_kl(half):
 def check_discrete(half):
     import keras
     from keras import ops
+
     from vaenb import distribution as D
 
     q, p = (a.ravel() for a in np.meshgrid(FEATURES, FEATURES))
@@ -617,6 +623,7 @@ def check_bounds(half):
     """`bound_logvar` is the number itself in the middle, never leaves its bounds, never falls, and its gradient dies out slowly: at 50 a wrong log-variance can still come back."""
     import keras
     from keras import ops
+
     from vaenb.distribution import bound_logvar
 
     for low, high in ((-14.0, 8.0), (-10.0, 4.0), (-8.0, 10.0), (-4.0, 4.0), (-14.0, 14.0)):
@@ -783,6 +790,7 @@ for name in POSTERIORS:
 @case("posterior: closed KL")
 def check_closed_kl(half):
     from keras import ops
+
     from vaenb import StandardNormal
 
     prior, V = StandardNormal().bind((D,)), bounded(RAW, -14, 8)
@@ -835,6 +843,7 @@ def check_weights(half):
     """Objectives that are functions of log-weights, with gaps between them that overflow an exponential."""
     import keras
     from keras import ops
+
     from vaenb import CIWAE, ELBO, IWAE, MIWAE, PIWAE, DReG
 
     rng = np.random.default_rng(0)
@@ -875,6 +884,7 @@ def check_batches(half):
     """Total correlation, covariance and kernel distance of codes with extreme means and variances."""
     import keras
     from keras import ops
+
     from vaenb.aggregate import batch_log_prob, dip_penalty, minibatch_log_weights, mmd
 
     mu, logvar, rng = 10 * MEANS, bounded(RAW, -14, 8).astype("float32"), np.random.default_rng(0)
@@ -951,8 +961,8 @@ def recipes():
 
 def extreme_model(name):
     """A model after the recipe whose heads ask for log-variances of -50 to 50, and whose decoder gives features of -1e4 to 1e4."""
-    import keras
     from keras import ops
+
     from vaenb import VAE, Bernoulli, dense, recipe
     from vaenb.recipes import RECIPES
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from parts_worker import N_COMBINATIONS, combinations
+
 from vaenb import RECIPES
 
 WORKER = Path(__file__).parent / "parts_worker.py"

@@ -26,7 +26,6 @@ from typer.testing import CliRunner
 import vaenb
 from vaenb import VAE, data, dense, load_model
 from vaenb.cli import app
-from vaenb.file import locked
 from vaenb.training import StateError, fit_resumable, read_checkpoint, training_state
 
 HERE, KILLS, X = Path(__file__).parent, 26, data.digits().train.x[:200]
