@@ -14,28 +14,35 @@ from .distribution import normal_log_prob
 from .vae import ELBO, DiagonalNormal, Objective, Prior
 
 # %% ../nbs/models/25_aggregate.ipynb #d0e4ed2c
-def minibatch_log_weights(
-    n, # int: B, examples in the batch
-    n_data, # N, examples in the data set
-    estimator="stratified", # or "weighted"
-):         # (n, n) float32
-    "log w_ij with which q(z_i|x_j) enters the estimate of q(z_i) (Chen et al. 2018, appendix C)."
+def minibatch_log_weights(n, n_data, estimator="stratified"):
+    """log w_ij with which q(z_i|x_j) enters the estimate of q(z_i) (Chen et al. 2018, appendix C).
+
+    - n (int): B, examples in the batch
+    - n_data: N, examples in the data set
+    - estimator: or "weighted"
+
+    Returns (n, n) float32.
+    """
     n, n_data, i = ops.cast(n, "float32"), ops.cast(n_data, "float32"), ops.arange(n)
     same = i[:, None] == i[None, :]
-    if estimator == "weighted": return ops.zeros_like(same, dtype="float32") - ops.log(n * n_data)
+    if estimator == "weighted":
+        return ops.zeros_like(same, dtype="float32") - ops.log(n * n_data)
     m = ops.maximum(n - 1, 1)
     following = ops.cast(i[None, :], "float32") == (ops.cast(i[:, None], "float32") + 1) % n
     spare = ops.log(ops.maximum(n_data - m, 1e-6) / (n_data * m))
     return ops.where(same, -ops.log(n_data), ops.where(following, spare, -ops.log(m)))
 
 # %% ../nbs/models/25_aggregate.ipynb #2e14d311
-def batch_log_prob(
-    z, # (n, d): z_i drawn from q(z|x_i)
-    mu, # (n, d)
-    logvar, # (n, d)
-    log_weight, # (n, n): of `minibatch_log_weights`
-):         # log q(z) (n,), and log q(z_j) of each coordinate (n, d), nats
-    "The aggregate posterior's density, jointly and for each coordinate, estimated from a batch."
+def batch_log_prob(z, mu, logvar, log_weight):
+    """The aggregate posterior's density, jointly and for each coordinate, estimated from a batch.
+
+    - z (n, d): z_i drawn from q(z|x_i)
+    - mu (n, d)
+    - logvar (n, d)
+    - log_weight (n, n): of `minibatch_log_weights`
+
+    Returns log q(z) (n,), and log q(z_j) of each coordinate (n, d), nats.
+    """
     each = normal_log_prob(z[:, None], mu[None], logvar[None], event_ndim=0)
     joint = ops.logsumexp(log_weight + ops.sum(each, axis=-1), axis=1)
     return joint, ops.logsumexp(log_weight[..., None] + each, axis=1)
@@ -43,31 +50,55 @@ def batch_log_prob(
 # %% ../nbs/models/25_aggregate.ipynb #3b67e25f
 @keras.saving.register_keras_serializable("vaenb")
 class BetaTC(Objective):
-    "The ELBO with its KL split in three and the total correlation weighted by beta (Chen et al. 2018, eq. 4)."
+    """The ELBO with its KL split in three and the total correlation weighted by beta (Chen et al. 2018, eq. 4).
+
+    - beta (float >= 0): weight of the total correlation
+    - alpha (float >= 0): weight of the mutual information
+    - gamma (float >= 0): weight of the dimension-wise KL
+    - estimator: or "weighted"
+    - n_data (int): size of the training set; None: learned from the data
+    """
+
     arguments = ("beta", "alpha", "gamma", "estimator", "n_data")
 
     def __init__(
-        self,
-        beta=6.0, # float >= 0: weight of the total correlation
-        alpha=1.0, # float >= 0: weight of the mutual information
-        gamma=1.0, # float >= 0: weight of the dimension-wise KL
-        estimator="stratified", # or "weighted"
-        n_data=None, # int: size of the training set; None: learned from the data
-        **kwargs,
+        self, beta=6.0, alpha=1.0, gamma=1.0, estimator="stratified", n_data=None, **kwargs
     ):
         for name, value in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
-            if not value >= 0: raise ValueError(f"{name} is {value}, but a weight must not be negative")
-        if estimator not in ("stratified", "weighted"): raise ValueError(f"estimator is {estimator!r}, but it must be 'stratified' or 'weighted'")
-        super().__init__(1, beta=float(beta), alpha=float(alpha), gamma=float(gamma), estimator=estimator, n_data=n_data, **kwargs)
-        self.size = self.add_weight(shape=(), initializer=keras.initializers.Constant(n_data or 0), trainable=False, name="size")
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}, but a weight must not be negative")
+        if estimator not in ("stratified", "weighted"):
+            raise ValueError(
+                f"estimator is {estimator!r}, but it must be 'stratified' or 'weighted'"
+            )
+        super().__init__(
+            1,
+            beta=float(beta),
+            alpha=float(alpha),
+            gamma=float(gamma),
+            estimator=estimator,
+            n_data=n_data,
+            **kwargs,
+        )
+        self.size = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(n_data or 0),
+            trainable=False,
+            name="size",
+        )
 
     @property
-    def ready(self): return float(self.size.value) > 0
+    def ready(self):
+        return float(self.size.value) > 0
 
-    def adapt(self, x): self.size.assign(len(x))
+    def adapt(self, x):
+        self.size.assign(len(x))
 
     def check(self, model):
-        if not isinstance(model.posterior, DiagonalNormal): raise ValueError(f"BetaTC compares the coordinates' densities, which {model.posterior} does not have one by one: use DiagonalNormal()")
+        if not isinstance(model.posterior, DiagonalNormal):
+            raise ValueError(
+                f"BetaTC compares the coordinates' densities, which {model.posterior} does not have one by one: use DiagonalNormal()"
+            )
 
     def loss(self, terms, model, training=False):
         "The loss per example in nats, (n,); it depends on the other members of the batch."
@@ -75,118 +106,169 @@ class BetaTC(Objective):
         weight = minibatch_log_weights(ops.shape(z)[0], self.size, self.estimator)
         log_qz, each = batch_log_prob(z, terms["params"]["mu"], terms["params"]["logvar"], weight)
         product = ops.sum(each, axis=-1)
-        price = self.alpha * (log_qz_x - log_qz) + self.beta * (log_qz - product) + self.gamma * (product - terms["log_pz"][:, 0])
+        price = (
+            self.alpha * (log_qz_x - log_qz)
+            + self.beta * (log_qz - product)
+            + self.gamma * (product - terms["log_pz"][:, 0])
+        )
         return price - terms["log_px_z"][:, 0]
 
 # %% ../nbs/models/25_aggregate.ipynb #b97bc765
-def dip_penalty(
-    mu, # (n, d): means of q(z|x)
-    variance=None, # (n, d): variances of q(z|x); None: version I
-    off_diagonal=10.0, # float: weight of the squared covariances
-    diagonal=10.0, # float: weight of the squared distances of variances from 1
-):         # scalar
-    "How far the covariance of the codes is from the identity (Kumar et al. 2018, eqs. 6 and 7)."
+def dip_penalty(mu, variance=None, off_diagonal=10.0, diagonal=10.0):
+    """How far the covariance of the codes is from the identity (Kumar et al. 2018, eqs. 6 and 7).
+
+    - mu (n, d): means of q(z|x)
+    - variance (n, d): variances of q(z|x); None: version I
+    - off_diagonal (float): weight of the squared covariances
+    - diagonal (float): weight of the squared distances of variances from 1
+
+    Returns scalar.
+    """
     centred = mu - ops.mean(mu, axis=0)
     covariance = ops.matmul(ops.transpose(centred), centred) / ops.cast(ops.shape(mu)[0], mu.dtype)
     identity = ops.eye(mu.shape[-1], dtype=mu.dtype)
-    if variance is not None: covariance = covariance + identity * ops.mean(variance, axis=0)
-    return ops.sum((off_diagonal * (1 - identity) + diagonal * identity) * (covariance - identity) ** 2)
+    if variance is not None:
+        covariance = covariance + identity * ops.mean(variance, axis=0)
+    return ops.sum(
+        (off_diagonal * (1 - identity) + diagonal * identity) * (covariance - identity) ** 2
+    )
 
 # %% ../nbs/models/25_aggregate.ipynb #42d09961
 @keras.saving.register_keras_serializable("vaenb")
 class DIP(ELBO):
-    "The ELBO and a penalty on the covariance of the codes, version 1 or 2."
+    """The ELBO and a penalty on the covariance of the codes, version 1 or 2.
+
+    - version: 1: covariance of the means; 2: of the codes
+    - off_diagonal (float >= 0): weight of the covariances
+    - diagonal (float >= 0): weight of the variances; None: as in the paper, 10 times the other in
+      version 1 and equal to it in version 2
+    - **kwargs: as ELBO
+    """
+
     arguments = (*ELBO.arguments, "version", "off_diagonal", "diagonal")
 
-    def __init__(
-        self,
-        version=2, # 1: covariance of the means; 2: of the codes
-        off_diagonal=10.0, # float >= 0: weight of the covariances
-        diagonal=None, # float >= 0: weight of the variances; None: as in the paper, 10 times the other in version 1 and equal to it in version 2
-        **kwargs, # as ELBO
-    ):
-        if version not in (1, 2): raise ValueError(f"version is {version!r}, but DIP has versions 1 and 2")
+    def __init__(self, version=2, off_diagonal=10.0, diagonal=None, **kwargs):
+        if version not in (1, 2):
+            raise ValueError(f"version is {version!r}, but DIP has versions 1 and 2")
         diagonal = off_diagonal * (10.0 if version == 1 else 1.0) if diagonal is None else diagonal
-        if not (off_diagonal >= 0 and diagonal >= 0): raise ValueError(f"off_diagonal is {off_diagonal} and diagonal is {diagonal}, but weights must not be negative")
-        super().__init__(version=version, off_diagonal=float(off_diagonal), diagonal=float(diagonal), **kwargs)
+        if not (off_diagonal >= 0 and diagonal >= 0):
+            raise ValueError(
+                f"off_diagonal is {off_diagonal} and diagonal is {diagonal}, but weights must not be negative"
+            )
+        super().__init__(
+            version=version, off_diagonal=float(off_diagonal), diagonal=float(diagonal), **kwargs
+        )
 
     def check(self, model):
         super().check(model)
         if self.version == 2 and not isinstance(model.posterior, DiagonalNormal):
-            raise ValueError(f"DIP of version 2 adds up variances, and {model.posterior} has more than variances: use DiagonalNormal(), or version=1")
+            raise ValueError(
+                f"DIP of version 2 adds up variances, and {model.posterior} has more than variances: use DiagonalNormal(), or version=1"
+            )
 
     def loss(self, terms, model, training=False):
         "The loss per example in nats, (n,); the penalty is the batch's, and the same for all its members."
         params = terms["params"]
         variance = model.posterior.variance(params) if self.version == 2 else None
-        return super().loss(terms, model, training) + dip_penalty(model.posterior.mean(params), variance, self.off_diagonal, self.diagonal)
+        return super().loss(terms, model, training) + dip_penalty(
+            model.posterior.mean(params), variance, self.off_diagonal, self.diagonal
+        )
 
 # %% ../nbs/models/25_aggregate.ipynb #481fe5d5
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-def kernel_mean(
-    a, # (n, d)
-    b, # (m, d)
-    kernel="imq", # or "rbf"
-    exclude_diagonal=False, # whether to leave out the pairs (i, i)
-):         # scalar in [0, 1]
-    "The mean of the kernel over all pairs, averaged over seven scales."
+def kernel_mean(a, b, kernel="imq", exclude_diagonal=False):
+    """The mean of the kernel over all pairs, averaged over seven scales.
+
+    - a (n, d)
+    - b (m, d)
+    - kernel: or "rbf"
+    - exclude_diagonal: whether to leave out the pairs (i, i)
+
+    Returns scalar in [0, 1].
+    """
     square = ops.sum((a[:, None] - b[None]) ** 2, axis=-1)
     widths = [scale * 2 * a.shape[-1] for scale in SCALES]
-    values = sum(ops.exp(-square / c) if kernel == "rbf" else c / (c + square) for c in widths) / len(SCALES)
-    if not exclude_diagonal: return ops.mean(values)
-    n = ops.cast(ops.shape(a)[0], "float32")   # on the diagonal the kernel is 1
+    values = sum(
+        ops.exp(-square / c) if kernel == "rbf" else c / (c + square) for c in widths
+    ) / len(SCALES)
+    if not exclude_diagonal:
+        return ops.mean(values)
+    n = ops.cast(ops.shape(a)[0], "float32")  # on the diagonal the kernel is 1
     return (ops.sum(values) - n) / ops.maximum(n * (n - 1), 1)
 
 
-def mmd(
-    a, # (n, d)
-    b, # (m, d)
-    kernel="imq", # or "rbf"
-):         # scalar; may be slightly negative
-    "An unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, lemma 6)."
-    return kernel_mean(a, a, kernel, True) - 2 * kernel_mean(a, b, kernel) + kernel_mean(b, b, kernel, True)
+def mmd(a, b, kernel="imq"):
+    """An unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, lemma 6).
+
+    - a (n, d)
+    - b (m, d)
+    - kernel: or "rbf"
+
+    Returns scalar; may be slightly negative.
+    """
+    return (
+        kernel_mean(a, a, kernel, True)
+        - 2 * kernel_mean(a, b, kernel)
+        + kernel_mean(b, b, kernel, True)
+    )
 
 # %% ../nbs/models/25_aggregate.ipynb #c422c1cc
 @keras.saving.register_keras_serializable("vaenb")
 class InfoVAE(ELBO):
-    "Reconstruction, (1 - alpha) KL, and (alpha + scale - 1) MMD between all codes and the prior."
+    """Reconstruction, (1 - alpha) KL, and (alpha + scale - 1) MMD between all codes and the prior.
+
+    - alpha (float <= 1): how much of each example's KL is taken away
+    - scale (float): lambda; alpha + scale - 1 must not be negative
+    - kernel: or "rbf"
+    - warmup (int): as ELBO, for the KL
+    - cycle (int): as ELBO
+    """
+
     arguments = ("alpha", "scale", "kernel", "warmup", "cycle")
 
-    def __init__(
-        self,
-        alpha=0.0, # float <= 1: how much of each example's KL is taken away
-        scale=1000.0, # float: lambda; alpha + scale - 1 must not be negative
-        kernel="imq", # or "rbf"
-        *,
-        warmup=0, # int: as ELBO, for the KL
-        cycle=None, # int: as ELBO
-        **kwargs,
-    ):
-        if not alpha <= 1 or not alpha + scale >= 1: raise ValueError(f"alpha is {alpha} and scale is {scale}, but alpha must not pass 1 and alpha + scale must be at least 1, or a distance would be rewarded")
-        if kernel not in ("imq", "rbf"): raise ValueError(f"kernel is {kernel!r}, but it must be 'imq' or 'rbf'")
-        super().__init__(1.0 - alpha, warmup=warmup, cycle=cycle, alpha=float(alpha), scale=float(scale), kernel=kernel, **kwargs)
+    def __init__(self, alpha=0.0, scale=1000.0, kernel="imq", *, warmup=0, cycle=None, **kwargs):
+        if not alpha <= 1 or not alpha + scale >= 1:
+            raise ValueError(
+                f"alpha is {alpha} and scale is {scale}, but alpha must not pass 1 and alpha + scale must be at least 1, or a distance would be rewarded"
+            )
+        if kernel not in ("imq", "rbf"):
+            raise ValueError(f"kernel is {kernel!r}, but it must be 'imq' or 'rbf'")
+        super().__init__(
+            1.0 - alpha,
+            warmup=warmup,
+            cycle=cycle,
+            alpha=float(alpha),
+            scale=float(scale),
+            kernel=kernel,
+            **kwargs,
+        )
 
     def check(self, model):
-        if type(model.prior).sample is Prior.sample: raise ValueError(f"{self} compares codes with samples of the prior, but {model.prior} cannot be sampled: use another prior, or ELBO()")
+        if type(model.prior).sample is Prior.sample:
+            raise ValueError(
+                f"{self} compares codes with samples of the prior, but {model.prior} cannot be sampled: use another prior, or ELBO()"
+            )
 
     def loss(self, terms, model, training=False):
         "The loss per example in nats, (n,); the MMD is the batch's, and the same for all its members."
         z = terms["z"][:, 0]
         wanted = model.prior.sample(ops.shape(z)[0], None if training else model.eval_seed)
-        return super().loss(terms, model, training) + (self.alpha + self.scale - 1) * mmd(z, wanted, self.kernel)
+        return super().loss(terms, model, training) + (self.alpha + self.scale - 1) * mmd(
+            z, wanted, self.kernel
+        )
 
 
 @keras.saving.register_keras_serializable("vaenb")
 class WAE(InfoVAE):
-    "The Wasserstein autoencoder with an MMD penalty: InfoVAE without the individual KL."
+    """The Wasserstein autoencoder with an MMD penalty: InfoVAE without the individual KL.
+
+    - scale (float >= 0): weight of the MMD
+    - kernel: or "rbf"
+    """
+
     arguments = ("scale", "kernel")
 
-    def __init__(
-        self,
-        scale=100.0, # float >= 0: weight of the MMD
-        kernel="imq", # or "rbf"
-        **kwargs,
-    ):
+    def __init__(self, scale=100.0, kernel="imq", **kwargs):
         super().__init__(1.0, scale, kernel, **kwargs)

@@ -15,115 +15,185 @@ from .model import LatentModel, check_array, check_dim, parts_for
 from .network import network_for
 
 # %% ../nbs/models/20_autoencoder.ipynb #c91cb909
-def l1_penalty(
-    code, # (n, d)
-):
-    "The sum of absolute values per example, (n,)."
+def l1_penalty(code):
+    """The sum of absolute values per example, (n,).
+
+    - code (n, d)
+    """
     return ops.sum(ops.abs(code), axis=-1)
 
 # %% ../nbs/models/20_autoencoder.ipynb #2fa299db
-def kl_sparsity(
-    code, # (n, d), in [0, 1]
-    target=0.05, # rho: wanted mean activation, in (0, 1)
-):
-    "KL(target || mean activation of the batch), summed over the units: a scalar, in nats."
+def kl_sparsity(code, target=0.05):
+    """KL(target || mean activation of the batch), summed over the units: a scalar, in nats.
+
+    - code (n, d): in [0, 1]
+    - target (rho): wanted mean activation, in (0, 1)
+    """
     rho = ops.clip(ops.mean(code, axis=0), 1e-6, 1 - 1e-6)
-    return ops.sum(target * ops.log(target / rho) + (1 - target) * ops.log((1 - target) / (1 - rho)))
+    return ops.sum(
+        target * ops.log(target / rho) + (1 - target) * ops.log((1 - target) / (1 - rho))
+    )
 
 # %% ../nbs/models/20_autoencoder.ipynb #7829fd5e
-def contraction_penalty(
-    f, # function of (n, *event_shape) to (n, ...): the encoder, or any other
-    x, # (n, *event_shape): where
-    v, # (n, *event_shape): standard normal noise
-    step=1e-2, # float: length of the difference
-):
-    "An estimate of ||df / dx||_F^2 per example, (n,): unbiased up to terms of order step^2."
+def contraction_penalty(f, x, v, step=0.01):
+    """An estimate of ||df / dx||_F^2 per example, (n,): unbiased up to terms of order step^2.
+
+    - f: function of (n, *event_shape) to (n, ...): the encoder, or any other
+    - x (n, *event_shape): where
+    - v (n, *event_shape): standard normal noise
+    - step (float): length of the difference
+    """
     change = (f(x + step * v) - f(x - step * v)) / (2 * step)
     return sum_event(change**2, len(change.shape) - 1)
 
 # %% ../nbs/models/20_autoencoder.ipynb #e7e60e9a
-def l2_penalty(
-    code, # (n, d)
-):
-    "Half the squared length per example, (n,)."
+def l2_penalty(code):
+    """Half the squared length per example, (n,).
+
+    - code (n, d)
+    """
     return 0.5 * ops.sum(code**2, axis=-1)
 
 # %% ../nbs/models/20_autoencoder.ipynb #ac187084
-def weight_penalty(
-    variables, # list of tensors or Keras variables
-):
-    "The sum of squares of all kernels, a scalar; vectors (biases, gains) do not count."
+def weight_penalty(variables):
+    """The sum of squares of all kernels, a scalar; vectors (biases, gains) do not count.
+
+    - variables: list of tensors or Keras variables
+    """
     return sum(ops.sum(ops.square(w)) for w in variables if len(w.shape) > 1)
 
 # %% ../nbs/models/20_autoencoder.ipynb #4fd6d3b9
 class _Penalised(LatentModel):
     "An autoencoder's penalties: their weights, and their sum."
+
     def weigh(self, target, **weights):
         for name, value in weights.items():
-            if not value >= 0: raise ValueError(f"{name} is {value}, but it must not be negative")
-        if not 0 < target < 1: raise ValueError(f"target is {target}, but a mean activation lies between 0 and 1")
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}, but it must not be negative")
+        if not 0 < target < 1:
+            raise ValueError(f"target is {target}, but a mean activation lies between 0 and 1")
         self.penalties, self.target = weights, target
 
-    def penalty(self, parts): # parts: what `call` returns
-        "The weighted sum of the penalties, (n,)."
+    def penalty(self, parts):
+        """The weighted sum of the penalties, (n,).
+
+        - parts: what `call` returns
+        """
         code, weight = parts["code"], self.penalties
         total = weight["l1"] * l1_penalty(code) + weight["l2"] * l2_penalty(code)
-        if weight["sparsity"]: total = total + weight["sparsity"] * kl_sparsity(code, self.target)
-        if weight["decoder_l2"]: total = total + weight["decoder_l2"] * weight_penalty(self.decoder.trainable_variables)
-        return total + sum(weight[name] * parts[name] for name in ("contraction", "decoder_gradient") if name in parts)
+        if weight["sparsity"]:
+            total = total + weight["sparsity"] * kl_sparsity(code, self.target)
+        if weight["decoder_l2"]:
+            total = total + weight["decoder_l2"] * weight_penalty(self.decoder.trainable_variables)
+        return total + sum(
+            weight[name] * parts[name]
+            for name in ("contraction", "decoder_gradient")
+            if name in parts
+        )
 
 # %% ../nbs/models/20_autoencoder.ipynb #0d5c90d9
-def _shape(dim): return (dim,) if isinstance(dim, int) else tuple(dim)
+def _shape(dim):
+    return (dim,) if isinstance(dim, int) else tuple(dim)
 
 
 class _Coded(_Penalised):
-    "An autoencoder's parts: networks, and a linear (or sigmoid) code."
+    """An autoencoder's parts: networks, and a linear (or sigmoid) code.
+
+    - input_dim (int or tuple): shape of an example
+    - encoding_dim (int): length of a code
+    - output_dim (int or tuple): shape of what is reconstructed; None: input_dim
+    - network: name, builder such as `dense()`, or your own pair (encoder, decoder)
+    - likelihood: None: Normal(1.0), the squared error
+    - noise (float): standard deviation of the noise added to x in training (denoising)
+    - l1 (float): weight of `l1_penalty`
+    - l2 (float): weight of `l2_penalty`
+    - sparsity (float): weight of `kl_sparsity`; the code becomes a sigmoid
+    - target (float): wanted mean activation where sparsity > 0
+    - contraction (float): weight of `contraction_penalty` of the encoder
+    - decoder_l2 (float): weight of `weight_penalty` of the decoder
+    - decoder_gradient (float): weight of `contraction_penalty` of the decoder
+    - output_activation: name of an activation; "auto": linear, or sigmoid where compile is given
+      a binary cross-entropy
+    """
+
     def __init__(
         self,
-        input_dim, # int or tuple: shape of an example
-        encoding_dim, # int: length of a code
-        output_dim=None, # int or tuple: shape of what is reconstructed; None: input_dim
+        input_dim,
+        encoding_dim,
+        output_dim=None,
         *,
-        network="auto", # name, builder such as `dense()`, or your own pair (encoder, decoder)
-        likelihood=None, # None: Normal(1.0), the squared error
-        noise=0.0, # float: standard deviation of the noise added to x in training (denoising)
-        l1=0.0, # float: weight of `l1_penalty`
-        l2=0.0, # float: weight of `l2_penalty`
-        sparsity=0.0, # float: weight of `kl_sparsity`; the code becomes a sigmoid
-        target=0.05, # float: wanted mean activation where sparsity > 0
-        contraction=0.0, # float: weight of `contraction_penalty` of the encoder
-        decoder_l2=0.0, # float: weight of `weight_penalty` of the decoder
-        decoder_gradient=0.0, # float: weight of `contraction_penalty` of the decoder
-        output_activation="auto", # name of an activation; "auto": linear, or sigmoid where compile is given a binary cross-entropy
+        network="auto",
+        likelihood=None,
+        noise=0.0,
+        l1=0.0,
+        l2=0.0,
+        sparsity=0.0,
+        target=0.05,
+        contraction=0.0,
+        decoder_l2=0.0,
+        decoder_gradient=0.0,
+        output_activation="auto",
         **kwargs,
     ):
-        shape, target_dim, encoding_dim = _shape(input_dim), _shape(output_dim or input_dim), check_dim(encoding_dim)
+        shape, target_dim, encoding_dim = (
+            _shape(input_dim),
+            _shape(output_dim or input_dim),
+            check_dim(encoding_dim),
+        )
         likelihood = (likelihood or Normal(1.0)).bind(target_dim)
         if not isinstance(network, (tuple, list)):
             network = network_for(shape, network) if isinstance(network, str) else network
             network = network(shape, encoding_dim, likelihood.feature_shape(target_dim))
         super().__init__(*network, encoding_dim, likelihood, **kwargs)
-        self.weigh(target, noise=noise, l1=l1, l2=l2, sparsity=sparsity, contraction=contraction, decoder_l2=decoder_l2, decoder_gradient=decoder_gradient)
-        self.input_dim, self.target_dim, self.output_activation = shape, target_dim, output_activation
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("reconstruction", "penalty")}
-        self.flatten, self.head = layers.Flatten(), layers.Dense(encoding_dim, activation="sigmoid" if sparsity else None, name="code", dtype="float32")
+        self.weigh(
+            target,
+            noise=noise,
+            l1=l1,
+            l2=l2,
+            sparsity=sparsity,
+            contraction=contraction,
+            decoder_l2=decoder_l2,
+            decoder_gradient=decoder_gradient,
+        )
+        self.input_dim, self.target_dim, self.output_activation = (
+            shape,
+            target_dim,
+            output_activation,
+        )
+        self.trackers = {
+            name: keras.metrics.Mean(name=name) for name in ("reconstruction", "penalty")
+        }
+        self.flatten, self.head = (
+            layers.Flatten(),
+            layers.Dense(
+                encoding_dim,
+                activation="sigmoid" if sparsity else None,
+                name="code",
+                dtype="float32",
+            ),
+        )
         self.build_if_known()
 
     @property
-    def target_shape(self): return self.target_dim
+    def target_shape(self):
+        return self.target_dim
 
-    def build_heads(self, feature_shape): self.head.build((None, *self.flatten.compute_output_shape(feature_shape)[1:]))
+    def build_heads(self, feature_shape):
+        self.head.build((None, *self.flatten.compute_output_shape(feature_shape)[1:]))
 
 # %% ../nbs/models/20_autoencoder.ipynb #c4bff997
 class _Scored(_Coded):
     "An autoencoder's tensors: from a batch to its parts, and from the parts to a loss."
-    def codes(self, x): return ops.cast(self.head(self.flatten(self.encoder(x))), "float32")
+
+    def codes(self, x):
+        return ops.cast(self.head(self.flatten(self.encoder(x))), "float32")
 
     def features(self, z):
         activation = "linear" if self.output_activation == "auto" else self.output_activation
         return keras.activations.get(activation)(ops.cast(self.decoder(z), "float32"))
 
-    def means(self, z): return self.likelihood.mean(self.features(z))
+    def means(self, z):
+        return self.likelihood.mean(self.features(z))
 
     def call(self, x, training=False):
         x = self.observed(x, training)
@@ -131,13 +201,22 @@ class _Scored(_Coded):
         noise = keras.random.normal(ops.shape(x), seed=self.train_seed) if noisy else 0.0
         code = self.codes(x + self.penalties["noise"] * noise)
         features = self.features(code)
-        parts = {"x": x, "code": code, "features": features, "reconstruction": self.likelihood.mean(features)}
-        if training and self.penalties["contraction"]: parts["contraction"] = contraction_penalty(self.codes, x, noise)
+        parts = {
+            "x": x,
+            "code": code,
+            "features": features,
+            "reconstruction": self.likelihood.mean(features),
+        }
+        if training and self.penalties["contraction"]:
+            parts["contraction"] = contraction_penalty(self.codes, x, noise)
         if training and self.penalties["decoder_gradient"]:
-            parts["decoder_gradient"] = contraction_penalty(self.means, code, keras.random.normal(ops.shape(code), seed=self.train_seed))
+            parts["decoder_gradient"] = contraction_penalty(
+                self.means, code, keras.random.normal(ops.shape(code), seed=self.train_seed)
+            )
         return parts
 
-    def wanted(self, y, parts): # coins that were flipped for the encoder are the ones to rebuild
+    def wanted(self, y, parts):
+        """Coins that were flipped for the encoder are the ones to rebuild."""
         return parts["x"] if y is None or getattr(self.likelihood, "binarize", False) else y
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -146,41 +225,74 @@ class _Scored(_Coded):
         self.trackers["reconstruction"].update_state(log_px_z)
         self.trackers["penalty"].update_state(penalty)
         if self._compile_loss is not None:
-            return super().compute_loss(x, target, y_pred["reconstruction"], sample_weight, training) + ops.mean(penalty)
+            return super().compute_loss(
+                x, target, y_pred["reconstruction"], sample_weight, training
+            ) + ops.mean(penalty)
         loss = penalty - log_px_z
-        if sample_weight is not None: loss = loss * ops.cast(sample_weight, loss.dtype)
+        if sample_weight is not None:
+            loss = loss * ops.cast(sample_weight, loss.dtype)
         return ops.mean(loss) + sum(self.losses)
 
 # %% ../nbs/models/20_autoencoder.ipynb #599a123d
 @keras.saving.register_keras_serializable("vaenb")
 class Autoencoder(_Scored):
     "An autoencoder; denoising, sparse, contractive or regularised by one argument each."
+
     @classmethod
     def for_data(cls, data, latent_dim=2, *, network="auto", likelihood=None, **options):
         "An autoencoder whose networks fit the data (a `Dataset` or an array); the likelihood is Normal(1.0) unless given."
-        encoder, decoder, likelihood = parts_for(data, latent_dim, network, likelihood or Normal(1.0))
-        return cls(likelihood.event_shape, latent_dim, network=(encoder, decoder), likelihood=likelihood, **options)
+        encoder, decoder, likelihood = parts_for(
+            data, latent_dim, network, likelihood or Normal(1.0)
+        )
+        return cls(
+            likelihood.event_shape,
+            latent_dim,
+            network=(encoder, decoder),
+            likelihood=likelihood,
+            **options,
+        )
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return super().compute_metrics(x, self.wanted(y, y_pred), y_pred["reconstruction"], sample_weight)
+        return super().compute_metrics(
+            x, self.wanted(y, y_pred), y_pred["reconstruction"], sample_weight
+        )
 
     def compile(self, optimizer="adam", loss=None, **kwargs):
         "Keras's `compile`; without a loss, -log p(x|z) is minimised."
-        crossentropy = "binary_crossentropy" in str(loss).lower() or isinstance(loss, keras.losses.BinaryCrossentropy)
-        if crossentropy and self.output_activation == "auto": self.output_activation = "sigmoid"
+        crossentropy = "binary_crossentropy" in str(loss).lower() or isinstance(
+            loss, keras.losses.BinaryCrossentropy
+        )
+        if crossentropy and self.output_activation == "auto":
+            self.output_activation = "sigmoid"
         super().compile(optimizer, loss, **kwargs)
 
     def check_targets(self, x, y, name="y"):
         if y is None and self.built and self.target_dim != self.image_shape:
-            raise ValueError(f"this model maps {self.image_shape} to {self.target_dim}: fit and evaluate need targets of that shape as their second argument")
-        return y if y is None or not hasattr(y, "__array__") else check_array(y, self.target_dim, name)
+            raise ValueError(
+                f"this model maps {self.image_shape} to {self.target_dim}: fit and evaluate need targets of that shape as their second argument"
+            )
+        return (
+            y if y is None or not hasattr(y, "__array__") else check_array(y, self.target_dim, name)
+        )
 
     def predict(self, x, *args, **kwargs):
         "Reconstructions, (n, *output_dim), as from any Keras autoencoder."
         return super().predict(x, *args, **kwargs)["reconstruction"]
 
     def get_config(self):
-        config = {k: v for k, v in super().get_config().items() if k not in ("encoder", "decoder", "latent_dim")}
+        config = {
+            k: v
+            for k, v in super().get_config().items()
+            if k not in ("encoder", "decoder", "latent_dim")
+        }
         network = [keras.saving.serialize_keras_object(m) for m in (self.encoder, self.decoder)]
-        return {**config, **self.penalties, "target": self.target, "output_activation": self.output_activation, "network": network,
-                "input_dim": self.input_dim, "encoding_dim": self.latent_dim, "output_dim": self.target_dim}
+        return {
+            **config,
+            **self.penalties,
+            "target": self.target,
+            "output_activation": self.output_activation,
+            "network": network,
+            "input_dim": self.input_dim,
+            "encoding_dim": self.latent_dim,
+            "output_dim": self.target_dim,
+        }

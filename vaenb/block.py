@@ -12,162 +12,327 @@ import numpy as np
 from keras import ops
 
 # %% ../nbs/foundations/15_block.ipynb #771949f5
-def in_blocks(
-    arrays, # tuple of (n, ...) tensors: the data, resident on the device
-    order_of, # function: epoch, counted from 0 -> (n,) ints, the order of its examples
-    batch_size, # int
-    size, # int: steps in a block
-    first=0, # int: number of the first step, counted from the beginning of epoch 0
-):
-    "The blocks of a training from step `first` on, without an end: for `BlockSteps`."
+def in_blocks(arrays, order_of, batch_size, size, first=0):
+    """The blocks of a training from step `first` on, without an end: for `BlockSteps`.
+
+    - arrays: tuple of (n, ...) tensors: the data, resident on the device
+    - order_of (function): epoch, counted from 0 -> (n,) ints, the order of its examples
+    - batch_size: int
+    - size (int): steps in a block
+    - first (int): number of the first step, counted from the beginning of epoch 0
+    """
     full, rest = divmod(len(arrays[0]), batch_size)
     steps = full + bool(rest)
     epoch, step = divmod(first, steps)
     while True:
         order = np.asarray(order_of(epoch), "int32")
-        rows = order[:full * batch_size].reshape(full, batch_size)
+        rows = order[: full * batch_size].reshape(full, batch_size)
         for start in range(step, steps, size):
-            some = rows[start:start + size]
-            block = {"data": arrays, "order": np.concatenate([some, np.zeros((size - len(some), batch_size), "int32")]), "count": np.array([len(some)], "int32")}
-            if rest: block |= {"rest": order[full * batch_size:], "last": np.array([start + size >= steps])}
+            some = rows[start : start + size]
+            block = {
+                "data": arrays,
+                "order": np.concatenate([some, np.zeros((size - len(some), batch_size), "int32")]),
+                "count": np.array([len(some)], "int32"),
+            }
+            if rest:
+                block |= {
+                    "rest": order[full * batch_size :],
+                    "last": np.array([start + size >= steps]),
+                }
             yield (block,)
         epoch, step = epoch + 1, 0
 
 # %% ../nbs/foundations/15_block.ipynb #1fe4e7e7
 class Ordered:
-    "Examples in an order that is a function of the epoch: an endless stream of batches, tuples of arrays."
-    def __init__(
-        self,
-        arrays, # tuple of (n, ...) arrays, or of what is indexed like them
-        order_of, # function: epoch, counted from 0 -> (n,) ints
-        batch_size, # int; ValueError unless it is at least 1
-        first=0, # int: number of the first step
-    ):
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1: raise ValueError(f"batch_size is {batch_size!r}, but a batch must hold a whole number of examples, at least 1")
-        self.arrays, self.order_of, self.batch_size, self.first = arrays, order_of, batch_size, first
-        self.steps = -(-len(arrays[0]) // batch_size) # of an epoch
+    """Examples in an order that is a function of the epoch: an endless stream of batches, tuples of arrays.
+
+    - arrays: tuple of (n, ...) arrays, or of what is indexed like them
+    - order_of (function): epoch, counted from 0 -> (n,) ints
+    - batch_size: int; ValueError unless it is at least 1
+    - first (int): number of the first step
+    """
+
+    def __init__(self, arrays, order_of, batch_size, first=0):
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(
+                f"batch_size is {batch_size!r}, but a batch must hold a whole number of examples, at least 1"
+            )
+        self.arrays, self.order_of, self.batch_size, self.first = (
+            arrays,
+            order_of,
+            batch_size,
+            first,
+        )
+        self.steps = -(-len(arrays[0]) // batch_size)  # of an epoch
 
     def __iter__(self):
         for (block,) in in_blocks(self.arrays, self.order_of, self.batch_size, 1, self.first):
             rows = block["order"][0] if block["count"][0] else block["rest"]
             yield tuple(np.asarray(a[rows]) for a in self.arrays)
 
-    def blocks(self, size): # int: steps in a block
-        "The same in blocks; the arrays go to the device once."
-        return in_blocks(tuple(ops.convert_to_tensor(a) for a in self.arrays), self.order_of, self.batch_size, size, self.first)
+    def blocks(self, size):
+        """The same in blocks; the arrays go to the device once.
+
+        Int: steps in a block.
+        """
+        return in_blocks(
+            tuple(ops.convert_to_tensor(a) for a in self.arrays),
+            self.order_of,
+            self.batch_size,
+            size,
+            self.first,
+        )
 
 # %% ../nbs/foundations/15_block.ipynb #994bdeb0
 class BlockSteps(keras.Model):
     "A Keras model whose `fit` takes the blocks of `in_blocks`, on TensorFlow and JAX, beside what it takes anyway."
+
     def train_step(self, *args):
-        *state, data = args # JAX: state and data; TensorFlow: data
+        *state, data = args  # JAX: state and data; TensorFlow: data
         block = keras.utils.unpack_x_y_sample_weight(data)[0]
-        if not (isinstance(block, dict) and "order" in block): return super().train_step(*args)
+        if not (isinstance(block, dict) and "order" in block):
+            return super().train_step(*args)
         step, zero, count = super().train_step, ops.cast(0, "int32"), block["count"][0]
         batch = lambda rows: tuple(ops.take(a, rows, axis=0) for a in block["data"])
         if not state:
-            ops.while_loop(lambda i: i < count, lambda i: (step(batch(block["order"][i])), (i + 1,))[1], (zero,))
-            if "rest" in block: ops.cond(block["last"][0], lambda: (step(batch(block["rest"])), zero)[1], lambda: zero)
+            ops.while_loop(
+                lambda i: i < count,
+                lambda i: (step(batch(block["order"][i])), (i + 1,))[1],
+                (zero,),
+            )
+            if "rest" in block:
+                ops.cond(
+                    block["last"][0], lambda: (step(batch(block["rest"])), zero)[1], lambda: zero
+                )
             return self.get_metrics_result()
         after = lambda state, rows: tuple(map(list, step(state, batch(rows))[1]))
         state = tuple(map(list, state[0]))
-        state = ops.while_loop(lambda i, s: i < count, lambda i, s: (i + 1, after(s, block["order"][i])), (zero, state))[1]
-        if "rest" in block: state = ops.cond(block["last"][0], lambda: after(state, block["rest"]), lambda: state)
-        with keras.StatelessScope(list(zip(self.metrics_variables, state[3]))): return self.get_metrics_result(), state
+        state = ops.while_loop(
+            lambda i, s: i < count, lambda i, s: (i + 1, after(s, block["order"][i])), (zero, state)
+        )[1]
+        if "rest" in block:
+            state = ops.cond(block["last"][0], lambda: after(state, block["rest"]), lambda: state)
+        with keras.StatelessScope(list(zip(self.metrics_variables, state[3]))):
+            return self.get_metrics_result(), state
 
 # %% ../nbs/foundations/15_block.ipynb #267401da
 class BlockCallbacks(keras.callbacks.CallbackList):
-    "Callbacks of a training in blocks: they are told numbers of steps, not of blocks."
-    def __init__(
-        self,
-        callbacks, # list of Keras callbacks
-        size, # int: steps in a block
-        steps, # int: steps in an epoch
-        **params, # epochs, verbose, model: as Keras's `fit` passes them on
-    ):
-        super().__init__(callbacks, add_history=True, add_progbar=params.get("verbose") != 0, steps=steps, **params)
+    """Callbacks of a training in blocks: they are told numbers of steps, not of blocks.
+
+    - callbacks: list of Keras callbacks
+    - size (int): steps in a block
+    - steps (int): steps in an epoch
+    - **params (epochs, verbose, model): as Keras's `fit` passes them on
+    """
+
+    def __init__(self, callbacks, size, steps, **params):
+        super().__init__(
+            callbacks,
+            add_history=True,
+            add_progbar=params.get("verbose") != 0,
+            steps=steps,
+            **params,
+        )
         self.size, self.steps = size, steps
 
-    def on_train_batch_begin(self, batch, logs=None): super().on_train_batch_begin(batch * self.size, logs)
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch * self.size, logs)
 
-    def on_train_batch_end(self, batch, logs=None): super().on_train_batch_end(min((batch + 1) * self.size, self.steps) - 1, logs)
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(min((batch + 1) * self.size, self.steps) - 1, logs)
 
 # %% ../nbs/foundations/15_block.ipynb #286e6039
-def content_with_blocks(
-    callback, # a Keras callback
-):
-    "Whether it may be called between blocks only: it says so, or it never acts on a step."
-    if hasattr(callback, "content_with_blocks"): return callback.content_with_blocks
-    if isinstance(callback, keras.callbacks.ProgbarLogger) or isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_freq == "epoch": return True
+def content_with_blocks(callback):
+    """Whether it may be called between blocks only: it says so, or it never acts on a step.
+
+    - callback: a Keras callback
+    """
+    if hasattr(callback, "content_with_blocks"):
+        return callback.content_with_blocks
+    if (
+        isinstance(callback, keras.callbacks.ProgbarLogger)
+        or isinstance(callback, keras.callbacks.ModelCheckpoint)
+        and callback.save_freq == "epoch"
+    ):
+        return True
     names = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    return not any(name in vars(owner) for owner in (callback, *type(callback).__mro__[:type(callback).__mro__.index(keras.callbacks.Callback)]) for name in names)
+    return not any(
+        name in vars(owner)
+        for owner in (
+            callback,
+            *type(callback).__mro__[: type(callback).__mro__.index(keras.callbacks.Callback)],
+        )
+        for name in names
+    )
 
 # %% ../nbs/foundations/15_block.ipynb #805c5136
-def multiplications(
-    network, # a Keras model of built-in layers
-):
-    "About how many numbers it multiplies for one example, in one pass."
+def multiplications(network):
+    """About how many numbers it multiplies for one example, in one pass.
+
+    - network: a Keras model of built-in layers
+    """
     shape = lambda layer: getattr(getattr(layer, "output", None), "shape", ())[1:-1]
-    return sum(int(np.prod(layer.kernel.shape) * np.prod(shape(layer), dtype="int64")) for layer in network._flatten_layers(include_self=False) if getattr(layer, "kernel", None) is not None)
+    return sum(
+        int(np.prod(layer.kernel.shape) * np.prod(shape(layer), dtype="int64"))
+        for layer in network._flatten_layers(include_self=False)
+        if getattr(layer, "kernel", None) is not None
+    )
 
 
-def steps_at_once(
-    batch_size, # int
-    work, # float: multiplications for one example, in one pass
-    seconds=0.5, # float: how long a block may take
-    speed=1e11, # float: additions and multiplications in a second, on two cores of a processor
-):
-    "How many steps make a block: at least one, which still spares the way of its batch to the device."
+def steps_at_once(batch_size, work, seconds=0.5, speed=100000000000.0):
+    """How many steps make a block: at least one, which still spares the way of its batch to the device.
+
+    - batch_size: int
+    - work (float): multiplications for one example, in one pass
+    - seconds (float): how long a block may take
+    - speed (float): additions and multiplications in a second, on two cores of a processor
+    """
     return min(max(1, int(seconds * speed / (6 * batch_size * max(work, 1e4)))), 500)
 
 # %% ../nbs/foundations/15_block.ipynb #aeb196de
 class _BlockChoice(BlockSteps):
     "How long the blocks of a training are."
+
     block_size, blocks_possible = "auto", False
 
     def compile(self, optimizer="adam", loss=None, *, steps_per_execution="auto", **kwargs):
-        self.block_size, self.blocks_possible = steps_per_execution, loss is None and not any(kwargs.get(name) for name in ("metrics", "weighted_metrics", "run_eagerly"))
+        self.block_size, self.blocks_possible = (
+            steps_per_execution,
+            loss is None
+            and not any(
+                kwargs.get(name) for name in ("metrics", "weighted_metrics", "run_eagerly")
+            ),
+        )
         super().compile(optimizer, loss, **kwargs)
 
-    def work(self): return multiplications(self)
+    def work(self):
+        return multiplications(self)
 
-    def expect(self, steps): "Called before a training of that many steps; a subclass's business."
+    def expect(self, steps):
+        "Called before a training of that many steps; a subclass's business."
 
-    def choose_block(
-        self,
-        data, # `Ordered`
-        epochs, # int
-        callbacks, # list of Keras callbacks
-    ):
-        "How many steps are one call; 0: step by step."
+    def choose_block(self, data, epochs, callbacks):
+        """How many steps are one call; 0: step by step.
+
+        - data: `Ordered`
+        - epochs: int
+        - callbacks: list of Keras callbacks
+        """
         backend, size = keras.backend.backend(), self.block_size
-        whole = self.blocks_possible and all(type(a) is np.ndarray for a in data.arrays) and sum(a.nbytes for a in data.arrays) < 2**31
-        if not whole or size == 1 or backend == "torch" or isinstance(callbacks, keras.callbacks.CallbackList) or keras.distribution.distribution() is not None: return 0
-        if size == "auto" and (data.steps * epochs <= 400 or not all(map(content_with_blocks, callbacks))): return 0
-        if size == "auto" and backend == "jax" and keras.distribution.list_devices()[0].startswith("cpu") and any("Conv" in type(layer).__name__ for layer in self._flatten_layers()): return 0
+        whole = (
+            self.blocks_possible
+            and all(type(a) is np.ndarray for a in data.arrays)
+            and sum(a.nbytes for a in data.arrays) < 2**31
+        )
+        if (
+            not whole
+            or size == 1
+            or backend == "torch"
+            or isinstance(callbacks, keras.callbacks.CallbackList)
+            or keras.distribution.distribution() is not None
+        ):
+            return 0
+        if size == "auto" and (
+            data.steps * epochs <= 400 or not all(map(content_with_blocks, callbacks))
+        ):
+            return 0
+        if (
+            size == "auto"
+            and backend == "jax"
+            and keras.distribution.list_devices()[0].startswith("cpu")
+            and any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
+        ):
+            return 0
         built = lambda: all(layer.built for layer in self._flatten_layers())
-        if not built(): self(keras.KerasTensor((1, *data.arrays[0].shape[1:]))) # a layer without weights counts as built only after a call
-        if not built(): return 0
-        return min(steps_at_once(data.batch_size, self.work()), data.steps) if size == "auto" else size
+        if not built():
+            self(
+                keras.KerasTensor((1, *data.arrays[0].shape[1:]))
+            )  # a layer without weights counts as built only after a call
+        if not built():
+            return 0
+        return (
+            min(steps_at_once(data.batch_size, self.work()), data.steps) if size == "auto" else size
+        )
 
 # %% ../nbs/foundations/15_block.ipynb #5616b3a5
-def _shuffled(arrays, batch_size, shuffle): # `Ordered`, or None where Keras has to see to the data itself
-    if not all(isinstance(a, np.ndarray) and a.ndim for a in arrays) or len({len(a) for a in arrays}) > 1 or not len(arrays[0]): return None
+def _shuffled(arrays, batch_size, shuffle):
+    """Returns `Ordered`, or None where Keras has to see to the data itself."""
+    if (
+        not all(isinstance(a, np.ndarray) and a.ndim for a in arrays)
+        or len({len(a) for a in arrays}) > 1
+        or not len(arrays[0])
+    ):
+        return None
     rng, n = np.random.default_rng(np.random.randint(2**31)), len(arrays[0])
-    return Ordered(arrays, lambda epoch: rng.permutation(n) if shuffle else np.arange(n), batch_size or 32)
+    return Ordered(
+        arrays, lambda epoch: rng.permutation(n) if shuffle else np.arange(n), batch_size or 32
+    )
 
 
 class BlockTraining(_BlockChoice):
     "A Keras model whose `fit` trains in blocks where it can: the ground under our models."
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, validation_split=0.0, validation_data=None, shuffle=True, **kwargs):
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        **kwargs,
+    ):
         "Keras's `fit`, in blocks where they are possible; `x` may be `Ordered`."
-        callbacks = callbacks if isinstance(callbacks, (list, tuple, keras.callbacks.CallbackList)) else [c for c in (callbacks,) if c]
-        options = {**kwargs, "validation_data": validation_data, "epochs": epochs, "verbose": verbose}
-        plain = isinstance(shuffle, bool) and not validation_split and all(kwargs.get(name) is None for name in ("sample_weight", "class_weight", "steps_per_epoch"))
-        data = x if isinstance(x, Ordered) else _shuffled((x,) if y is None else (x, y), batch_size, shuffle) if plain else None
-        if data is None: return super().fit(x, y, batch_size=batch_size, callbacks=callbacks, validation_split=validation_split, shuffle=shuffle, **options)
+        callbacks = (
+            callbacks
+            if isinstance(callbacks, (list, tuple, keras.callbacks.CallbackList))
+            else [c for c in (callbacks,) if c]
+        )
+        options = {
+            **kwargs,
+            "validation_data": validation_data,
+            "epochs": epochs,
+            "verbose": verbose,
+        }
+        plain = (
+            isinstance(shuffle, bool)
+            and not validation_split
+            and all(
+                kwargs.get(name) is None
+                for name in ("sample_weight", "class_weight", "steps_per_epoch")
+            )
+        )
+        data = (
+            x
+            if isinstance(x, Ordered)
+            else _shuffled((x,) if y is None else (x, y), batch_size, shuffle)
+            if plain
+            else None
+        )
+        if data is None:
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                shuffle=shuffle,
+                **options,
+            )
         self.expect(data.steps * epochs)
         size = self.choose_block(data, epochs, callbacks)
-        if size: callbacks = BlockCallbacks(callbacks, size, data.steps, epochs=epochs, verbose=verbose, model=self)
+        if size:
+            callbacks = BlockCallbacks(
+                callbacks, size, data.steps, epochs=epochs, verbose=verbose, model=self
+            )
         options = {"validation_batch_size": data.batch_size, **options}
-        return super().fit(data.blocks(size) if size else iter(data), steps_per_epoch=-(-data.steps // (size or 1)), callbacks=callbacks, shuffle=False, **options)
+        return super().fit(
+            data.blocks(size) if size else iter(data),
+            steps_per_epoch=-(-data.steps // (size or 1)),
+            callbacks=callbacks,
+            shuffle=False,
+            **options,
+        )

@@ -16,7 +16,15 @@ import numpy as np
 from keras import layers
 
 from .autoencoder import Autoencoder
-from .likelihood import Bernoulli, BetaBinomial, Categorical, ContinuousBernoulli, DiscretizedLogistic, Normal, Poisson
+from vaenb.likelihood import (
+    Bernoulli,
+    BetaBinomial,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Normal,
+    Poisson,
+)
 from .model import LatentModel
 from .posterior import FullNormal
 from .vae import VAE, DiagonalNormal
@@ -24,102 +32,233 @@ from .vae import VAE, DiagonalNormal
 # %% ../nbs/seeing/61_browser.ipynb #dc6cfd23
 BLOCK = 32
 
-def quantize(
-    w, # (..., channels): weights, the output channel last; what stands before it counts as rows
-):     # int8 (..., channels) and float16 (blocks, channels)
-    "Whole numbers in [-127, 127], and a scale for each `BLOCK` rows of each channel, so that q * scale is within scale / 2 of `w`."
+
+def quantize(w):
+    """Whole numbers in [-127, 127], and a scale for each `BLOCK` rows of each channel, so that q * scale is within scale / 2 of `w`.
+
+    - w (..., channels): weights, the output channel last; what stands before it counts as rows
+
+    Returns int8 (..., channels) and float16 (blocks, channels).
+    """
     rows = np.asarray(w, "float32").reshape(-1, np.shape(w)[-1])
     scale = np.maximum.reduceat(np.abs(rows), range(0, len(rows), BLOCK)) / 127
-    scale = np.maximum(scale, 2.0**-14).astype("float16") # never zero, and never below what float16 keeps with 11 bits
-    q = np.rint(rows / np.repeat(scale, BLOCK, axis=0)[:len(rows)].astype("float32"))
+    scale = np.maximum(scale, 2.0**-14).astype(
+        "float16"
+    )  # never zero, and never below what float16 keeps with 11 bits
+    q = np.rint(rows / np.repeat(scale, BLOCK, axis=0)[: len(rows)].astype("float32"))
     return q.astype("int8").reshape(np.shape(w)), scale
 
 # %% ../nbs/seeing/61_browser.ipynb #2fd5ed54
 class Weights:
     "A growing string of bytes, and for each array in it where it starts, its shape and its type."
-    def __init__(self, dtype): self.dtype, self.bytes = dtype, bytearray()
 
-    def add(self, value, dtype="float32"): # value: array; dtype: float32, float16 or int8
-        "What a step needs to find the array again: a dict."
+    def __init__(self, dtype):
+        self.dtype, self.bytes = dtype, bytearray()
+
+    def add(self, value, dtype="float32"):
+        """What a step needs to find the array again: a dict.
+
+        - value: array
+        - dtype: float32, float16 or int8
+        """
         value, start = np.asarray(value, "float32"), len(self.bytes)
-        if not (np.abs(value) < {"float16": 65504, "int8": 8e6}.get(dtype, np.inf)).all(): raise ValueError(f"the network has weights that are not finite or too large for {dtype}: train it again from the last good weights.")
+        if not (np.abs(value) < {"float16": 65504, "int8": 8e6}.get(dtype, np.inf)).all():
+            raise ValueError(
+                f"the network has weights that are not finite or too large for {dtype}: train it again from the last good weights."
+            )
         parts = quantize(value) if dtype == "int8" else (value.astype(dtype),)
-        for part in parts: self.bytes += part.astype(part.dtype.newbyteorder("<")).tobytes()
-        return {"start": start, "shape": list(value.shape), "dtype": dtype, **({"block": BLOCK} if dtype == "int8" else {})}
+        for part in parts:
+            self.bytes += part.astype(part.dtype.newbyteorder("<")).tobytes()
+        return {
+            "start": start,
+            "shape": list(value.shape),
+            "dtype": dtype,
+            **({"block": BLOCK} if dtype == "int8" else {}),
+        }
 
-    def kernel(self, value): # value: (..., channels)
-        "The same for a kernel, which is stored in this store's type."
+    def kernel(self, value):
+        """The same for a kernel, which is stored in this store's type.
+
+        - value (..., channels)
+        """
         return self.add(value, self.dtype)
 
 # %% ../nbs/seeing/61_browser.ipynb #17525a10
-ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid", "hard_sigmoid",
-               "softplus", "softsign", "exponential", "softmax")
+ACTIVATIONS = (
+    "linear",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "softplus",
+    "softsign",
+    "exponential",
+    "softmax",
+)
 _NAMES = {keras.activations.get(name): name for name in ACTIVATIONS}
 _OPTIONS = {"relu6": {"name": "relu", "max": 6.0}, "leaky_relu": {"name": "relu", "slope": 0.2}}
 
-def activation_step(
-    function, # a Keras activation
-    owner="the network", # str: for the message
-):            # dict, or None for the identity
-    "The activation's name and options; ValueError for one that network.js does not know."
+
+def activation_step(function, owner="the network"):
+    """The activation's name and options; ValueError for one that network.js does not know.
+
+    - function: a Keras activation
+    - owner (str): for the message
+
+    Returns dict, or None for the identity.
+    """
     name = _NAMES.get(function)
-    if name is None: raise ValueError(f"{owner} uses the activation {getattr(function, '__name__', function)!r}, which cannot run in a browser: use one of {', '.join(ACTIVATIONS)}.")
+    if name is None:
+        raise ValueError(
+            f"{owner} uses the activation {getattr(function, '__name__', function)!r}, which cannot run in a browser: use one of {', '.join(ACTIVATIONS)}."
+        )
     return None if name == "linear" else _OPTIONS.get(name, {"name": name})
 
 # %% ../nbs/seeing/61_browser.ipynb #884d7524
-def _pads(size, strides, inner, outer): # rows and columns that "same" adds in front
+def _pads(size, strides, inner, outer):
+    """Rows and columns that "same" adds in front."""
     return [max((o - 1) * s + k - i, 0) // 2 for k, s, i, o in zip(size, strides, inner, outer)]
 
-def _biased(layer, weights, step): # step: what a layer with a kernel knows of itself
+
+def _biased(layer, weights, step):
+    """- step: what a layer with a kernel knows of itself"""
     bias = layer.bias is not None and {"bias": weights.add(layer.bias)}
     return {**step, **(bias or {}), "activation": activation_step(layer.activation, layer.name)}
 
-def _dense(layer, weights, shapes, shape): return _biased(layer, weights, {"op": "dense", "kernel": weights.kernel(layer.kernel)})
+
+def _dense(layer, weights, shapes, shape):
+    return _biased(layer, weights, {"op": "dense", "kernel": weights.kernel(layer.kernel)})
+
 
 def _conv(layer, weights, shapes, shape):
-    if layer.groups != 1: raise ValueError(f"{layer.name} convolves in {layer.groups} groups, which cannot run in a browser: use groups=1.")
+    if layer.groups != 1:
+        raise ValueError(
+            f"{layer.name} convolves in {layer.groups} groups, which cannot run in a browser: use groups=1."
+        )
     reach = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate)]
     pad = _pads(reach, layer.strides, shapes[0], shape) if layer.padding == "same" else [0, 0]
-    return _biased(layer, weights, {"op": "conv", "kernel": weights.kernel(layer.kernel), "strides": layer.strides, "dilation": layer.dilation_rate, "pad": pad})
+    return _biased(
+        layer,
+        weights,
+        {
+            "op": "conv",
+            "kernel": weights.kernel(layer.kernel),
+            "strides": layer.strides,
+            "dilation": layer.dilation_rate,
+            "pad": pad,
+        },
+    )
+
 
 def _conv_transpose(layer, weights, shapes, shape):
     if layer.output_padding is not None or tuple(layer.dilation_rate) != (1, 1):
-        raise ValueError(f"{layer.name} is transposed with output_padding or dilation_rate, which cannot run in a browser: leave them out.")
-    kernel = np.transpose(layer.kernel, (3, 0, 1, 2)) # Keras: (height, width, out, in)
-    pad = _pads(layer.kernel_size, layer.strides, shape, shapes[0]) if layer.padding == "same" else [0, 0]
-    return _biased(layer, weights, {"op": "conv_transpose", "kernel": weights.kernel(kernel), "strides": layer.strides, "pad": pad})
+        raise ValueError(
+            f"{layer.name} is transposed with output_padding or dilation_rate, which cannot run in a browser: leave them out."
+        )
+    kernel = np.transpose(layer.kernel, (3, 0, 1, 2))  # Keras: (height, width, out, in)
+    pad = (
+        _pads(layer.kernel_size, layer.strides, shape, shapes[0])
+        if layer.padding == "same"
+        else [0, 0]
+    )
+    return _biased(
+        layer,
+        weights,
+        {
+            "op": "conv_transpose",
+            "kernel": weights.kernel(kernel),
+            "strides": layer.strides,
+            "pad": pad,
+        },
+    )
 
 # %% ../nbs/seeing/61_browser.ipynb #8b6f573a
 def _pool(kind):
     def step(layer, weights, shapes, shape):
-        pad = _pads(layer.pool_size, layer.strides, shapes[0], shape) if layer.padding == "same" else [0, 0]
-        return {"op": "pool", "kind": kind, "size": layer.pool_size, "strides": layer.strides, "pad": pad, "grid": shape[:2]}
+        pad = (
+            _pads(layer.pool_size, layer.strides, shapes[0], shape)
+            if layer.padding == "same"
+            else [0, 0]
+        )
+        return {
+            "op": "pool",
+            "kind": kind,
+            "size": layer.pool_size,
+            "strides": layer.strides,
+            "pad": pad,
+            "grid": shape[:2],
+        }
+
     return step
 
-def _global_pool(kind):
-    return lambda layer, weights, shapes, shape: {"op": "pool", "kind": kind, "size": shapes[0][:2], "strides": [1, 1], "pad": [0, 0], "grid": [1, 1]}
 
-def _window(sign, edges): # sign: 1 crops, -1 pads
-    return lambda layer, weights, shapes, shape: {"op": "window", "start": [sign * edge[0] for edge in getattr(layer, edges)]}
+def _global_pool(kind):
+    return lambda layer, weights, shapes, shape: {
+        "op": "pool",
+        "kind": kind,
+        "size": shapes[0][:2],
+        "strides": [1, 1],
+        "pad": [0, 0],
+        "grid": [1, 1],
+    }
+
+
+def _window(sign, edges):
+    """- sign: 1 crops, -1 pads"""
+    return lambda layer, weights, shapes, shape: {
+        "op": "window",
+        "start": [sign * edge[0] for edge in getattr(layer, edges)],
+    }
+
 
 def _upsample(layer, weights, shapes, shape):
-    if layer.interpolation not in ("nearest", "bilinear"): raise ValueError(f"{layer.name} interpolates by {layer.interpolation!r}, which cannot run in a browser: use 'nearest' or 'bilinear'.")
+    if layer.interpolation not in ("nearest", "bilinear"):
+        raise ValueError(
+            f"{layer.name} interpolates by {layer.interpolation!r}, which cannot run in a browser: use 'nearest' or 'bilinear'."
+        )
     return {"op": {"nearest": "repeat"}.get(layer.interpolation, "bilinear"), "size": layer.size}
+
 
 def _merge(kind):
     def step(layer, weights, shapes, shape):
-        if any(s != shape for s in shapes): raise ValueError(f"{layer.name} merges the shapes {shapes}, but in a browser they must be equal.")
+        if any(s != shape for s in shapes):
+            raise ValueError(
+                f"{layer.name} merges the shapes {shapes}, but in a browser they must be equal."
+            )
         return {"op": "merge", "kind": kind}
+
     return step
 
-def _concatenate(layer, weights, shapes, shape): return {"op": "concatenate", "axis": layer.axis - 1 if layer.axis > 0 else len(shape) + layer.axis}
+
+def _concatenate(layer, weights, shapes, shape):
+    return {
+        "op": "concatenate",
+        "axis": layer.axis - 1 if layer.axis > 0 else len(shape) + layer.axis,
+    }
 
 # %% ../nbs/seeing/61_browser.ipynb #7ba108c3
 def _channels_last(layer, shape):
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    if [a % (len(shape) + 1) for a in axes] != [len(shape)]: raise ValueError(f"{layer.name} works along the axis {layer.axis}, but in a browser it must be the last one.")
+    if [a % (len(shape) + 1) for a in axes] != [len(shape)]:
+        raise ValueError(
+            f"{layer.name} works along the axis {layer.axis}, but in a browser it must be the last one."
+        )
 
-def _affine(weights, scale, shift): return {"op": "affine", "scale": weights.add(np.atleast_1d(scale)), "shift": weights.add(np.atleast_1d(shift))}
+
+def _affine(weights, scale, shift):
+    return {
+        "op": "affine",
+        "scale": weights.add(np.atleast_1d(scale)),
+        "shift": weights.add(np.atleast_1d(shift)),
+    }
+
 
 def _batch_norm(layer, weights, shapes, shape):
     _channels_last(layer, shape)
@@ -127,51 +266,118 @@ def _batch_norm(layer, weights, shapes, shape):
     scale = (np.asarray(layer.gamma) if layer.scale else 1) / np.sqrt(variance + layer.epsilon)
     return _affine(weights, scale, (np.asarray(layer.beta) if layer.center else 0) - mean * scale)
 
-def _rescaling(layer, weights, shapes, shape): return _affine(weights, *np.broadcast_arrays(np.atleast_1d(layer.scale), layer.offset))
+
+def _rescaling(layer, weights, shapes, shape):
+    return _affine(weights, *np.broadcast_arrays(np.atleast_1d(layer.scale), layer.offset))
+
 
 def _norm(groups=None):
     def step(layer, weights, shapes, shape):
-        if getattr(layer, "rms_scaling", False): raise ValueError(f"{layer.name} has rms_scaling, which cannot run in a browser: leave it out.")
+        if getattr(layer, "rms_scaling", False):
+            raise ValueError(
+                f"{layer.name} has rms_scaling, which cannot run in a browser: leave it out."
+            )
         _channels_last(layer, shape)
-        learned = {name: weights.add(value) for name, value in (("gain", layer.gamma), ("shift", layer.beta)) if value is not None}
-        return {"op": "normalize", "size": math.prod(shape) if groups else shape[-1], "groups": layer.groups if groups else 1, "epsilon": layer.epsilon, **learned}
+        learned = {
+            name: weights.add(value)
+            for name, value in (("gain", layer.gamma), ("shift", layer.beta))
+            if value is not None
+        }
+        return {
+            "op": "normalize",
+            "size": math.prod(shape) if groups else shape[-1],
+            "groups": layer.groups if groups else 1,
+            "epsilon": layer.epsilon,
+            **learned,
+        }
+
     return step
 
-def _activation(function): # function: layer -> the activation's dict
+
+def _activation(function):
+    """- function: layer -> the activation's dict"""
     return lambda layer, weights, shapes, shape: {"op": "activation", "activation": function(layer)}
+
 
 def _softmax(layer, weights, shapes, shape):
     _channels_last(layer, shape)
     return {"op": "activation", "activation": {"name": "softmax"}}
 
+
 def _relu(layer):
-    return {"name": "relu", "slope": layer.negative_slope, "threshold": layer.threshold, **({} if layer.max_value is None else {"max": layer.max_value})}
+    return {
+        "name": "relu",
+        "slope": layer.negative_slope,
+        "threshold": layer.threshold,
+        **({} if layer.max_value is None else {"max": layer.max_value}),
+    }
 
 # %% ../nbs/seeing/61_browser.ipynb #93d86618
-def _same(layer, weights, shapes, shape): return None # what does nothing once training is over
-def _reshape(layer, weights, shapes, shape): return {"op": "reshape"}
+def _same(layer, weights, shapes, shape):
+    return None  # what does nothing once training is over
+
+
+def _reshape(layer, weights, shapes, shape):
+    return {"op": "reshape"}
+
 
 LAYERS = {
-    layers.Dense: _dense, layers.Conv2D: _conv, layers.Conv2DTranspose: _conv_transpose, layers.Flatten: _reshape, layers.Reshape: _reshape,
-    layers.Permute: lambda layer, weights, shapes, shape: {"op": "permute", "axes": [a - 1 for a in layer.dims]},
-    layers.Cropping2D: _window(1, "cropping"), layers.ZeroPadding2D: _window(-1, "padding"), layers.UpSampling2D: _upsample,
-    layers.MaxPooling2D: _pool("max"), layers.AveragePooling2D: _pool("average"),
-    layers.GlobalMaxPooling2D: _global_pool("max"), layers.GlobalAveragePooling2D: _global_pool("average"),
-    layers.BatchNormalization: _batch_norm, layers.LayerNormalization: _norm(), layers.GroupNormalization: _norm(groups=True), layers.Rescaling: _rescaling,
-    layers.Activation: _activation(lambda layer: activation_step(layer.activation, layer.name)), layers.ReLU: _activation(_relu), layers.Softmax: _softmax,
-    layers.LeakyReLU: _activation(lambda layer: {"name": "relu", "slope": layer.negative_slope}), layers.ELU: _activation(lambda layer: {"name": "elu", "alpha": layer.alpha}),
-    layers.Concatenate: _concatenate, **{getattr(layers, kind.title()): _merge(kind) for kind in ("add", "subtract", "multiply", "average", "maximum", "minimum")},
-    **dict.fromkeys((layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise, layers.ActivityRegularization, layers.Identity), _same),
+    layers.Dense: _dense,
+    layers.Conv2D: _conv,
+    layers.Conv2DTranspose: _conv_transpose,
+    layers.Flatten: _reshape,
+    layers.Reshape: _reshape,
+    layers.Permute: lambda layer, weights, shapes, shape: {
+        "op": "permute",
+        "axes": [a - 1 for a in layer.dims],
+    },
+    layers.Cropping2D: _window(1, "cropping"),
+    layers.ZeroPadding2D: _window(-1, "padding"),
+    layers.UpSampling2D: _upsample,
+    layers.MaxPooling2D: _pool("max"),
+    layers.AveragePooling2D: _pool("average"),
+    layers.GlobalMaxPooling2D: _global_pool("max"),
+    layers.GlobalAveragePooling2D: _global_pool("average"),
+    layers.BatchNormalization: _batch_norm,
+    layers.LayerNormalization: _norm(),
+    layers.GroupNormalization: _norm(groups=True),
+    layers.Rescaling: _rescaling,
+    layers.Activation: _activation(lambda layer: activation_step(layer.activation, layer.name)),
+    layers.ReLU: _activation(_relu),
+    layers.Softmax: _softmax,
+    layers.LeakyReLU: _activation(lambda layer: {"name": "relu", "slope": layer.negative_slope}),
+    layers.ELU: _activation(lambda layer: {"name": "elu", "alpha": layer.alpha}),
+    layers.Concatenate: _concatenate,
+    **{
+        getattr(layers, kind.title()): _merge(kind)
+        for kind in ("add", "subtract", "multiply", "average", "maximum", "minimum")
+    },
+    **dict.fromkeys(
+        (
+            layers.Dropout,
+            layers.SpatialDropout2D,
+            layers.AlphaDropout,
+            layers.GaussianDropout,
+            layers.GaussianNoise,
+            layers.ActivityRegularization,
+            layers.Identity,
+        ),
+        _same,
+    ),
 }
 
 # %% ../nbs/seeing/61_browser.ipynb #3fee0c07
 class Steps:
     "The steps of a network in the order in which they run; value 0 is the input, and step i gives value i + 1."
+
     def __init__(self, input_shape, dtype):
         self.weights, self.steps, self.shapes = Weights(dtype), [], [tuple(input_shape)]
 
-    def add(self, step, inputs, shape): # inputs: numbers of the values it reads
-        "The number of the step's value."
+    def add(self, step, inputs, shape):
+        """The number of the step's value.
+
+        - inputs: numbers of the values it reads
+        """
         self.steps.append({**step, "inputs": list(inputs), "shape": list(shape)})
         self.shapes.append(tuple(shape))
         return len(self.steps)
@@ -179,12 +385,21 @@ class Steps:
     def layer(self, layer, inputs):
         "The number of the value that the layer makes of others; a model inside a model is unfolded."
         if isinstance(layer, keras.Sequential):
-            for part in layer.layers: inputs = [self.layer(part, inputs)]
+            for part in layer.layers:
+                inputs = [self.layer(part, inputs)]
             return inputs[0]
-        if isinstance(layer, keras.Model) and hasattr(layer, "_nodes_by_depth"): return self.graph(layer, inputs)
-        if isinstance(layer, layers.InputLayer): return inputs[0]
-        if type(layer) not in LAYERS: raise ValueError(f"The layer {layer.name!r} is a {type(layer).__name__}, which cannot run in a browser; these can: {', '.join(sorted(t.__name__ for t in LAYERS))}.")
-        if getattr(layer, "data_format", None) == "channels_first": raise ValueError(f"The layer {layer.name!r} has its channels first, but in a browser they must come last.")
+        if isinstance(layer, keras.Model) and hasattr(layer, "_nodes_by_depth"):
+            return self.graph(layer, inputs)
+        if isinstance(layer, layers.InputLayer):
+            return inputs[0]
+        if type(layer) not in LAYERS:
+            raise ValueError(
+                f"The layer {layer.name!r} is a {type(layer).__name__}, which cannot run in a browser; these can: {', '.join(sorted(t.__name__ for t in LAYERS))}."
+            )
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise ValueError(
+                f"The layer {layer.name!r} has its channels first, but in a browser they must come last."
+            )
         shapes = [self.shapes[i] for i in inputs]
         given = [(None, *shape) for shape in shapes]
         shape = tuple(layer.compute_output_shape(given if len(given) > 1 else given[0])[1:])
@@ -193,39 +408,73 @@ class Steps:
 
     def graph(self, model, inputs):
         "The number of the value that a Functional model makes of others: its calls, deepest first."
-        if len(model.inputs) != 1 or len(model.outputs) != 1: raise ValueError(f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but in a browser a network has one of each.")
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise ValueError(
+                f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but in a browser a network has one of each."
+            )
         number = {id(tensor): i for tensor, i in zip(model.inputs, inputs)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
-                if not node.is_input: number[id(node.output_tensors[0])] = self.layer(node.operation, [number[id(t)] for t in node.input_tensors])
+                if not node.is_input:
+                    number[id(node.output_tensors[0])] = self.layer(
+                        node.operation, [number[id(t)] for t in node.input_tensors]
+                    )
         return number[id(model.outputs[0])]
 
-    def packed(self, output): # output: the number of the value that is the result
-        "The network as a dict that JSON can hold."
-        return {"input_shape": list(self.shapes[0]), "output_shape": list(self.shapes[output]), "output": output, "dtype": self.weights.dtype,
-                "steps": self.steps, "weights": base64.b64encode(self.weights.bytes).decode()}
+    def packed(self, output):
+        """The network as a dict that JSON can hold.
+
+        - output: the number of the value that is the result
+        """
+        return {
+            "input_shape": list(self.shapes[0]),
+            "output_shape": list(self.shapes[output]),
+            "output": output,
+            "dtype": self.weights.dtype,
+            "steps": self.steps,
+            "weights": base64.b64encode(self.weights.bytes).decode(),
+        }
 
 # %% ../nbs/seeing/61_browser.ipynb #6e116a48
-def pack_network(
-    network, # Keras model of built-in layers, Functional or Sequential, one input and one output
-    dtype="float16", # of the kernels: "float32", "float16" or "int8"; biases and gains stay float32
-):           # dict that JSON can hold
-    "The network as `makeNetwork` of network.js reads it; ValueError, in one sentence, for a layer that it does not know."
+def pack_network(network, dtype="float16"):
+    """The network as `makeNetwork` of network.js reads it; ValueError, in one sentence, for a layer that it does not know.
+
+    - network: Keras model of built-in layers, Functional or Sequential, one input and one output
+    - dtype (of the kernels): "float32", "float16" or "int8"; biases and gains stay float32
+
+    Returns dict that JSON can hold.
+    """
     steps = Steps(network.input_shape[1:], dtype)
     return steps.packed(steps.layer(network, [0]))
 
 # %% ../nbs/seeing/61_browser.ipynb #bd7c3fe3
-def mean_step(
-    likelihood, # one of vaenb's
-):              # dict
-    "How a decoder's features become the likelihood's mean."
-    rate = lambda: np.exp(-np.atleast_1d(keras.ops.convert_to_numpy(likelihood.log_scale()))).tolist()
+def mean_step(likelihood):
+    """How a decoder's features become the likelihood's mean.
+
+    - likelihood: one of vaenb's
+
+    Returns dict.
+    """
+    rate = lambda: np.exp(
+        -np.atleast_1d(keras.ops.convert_to_numpy(likelihood.log_scale()))
+    ).tolist()
     known = {
-        Bernoulli: lambda: {"name": "sigmoid"}, ContinuousBernoulli: lambda: {"name": "continuous_bernoulli"},
-        Normal: lambda: {"name": "identity"}, Poisson: lambda: {"name": "poisson"},
-        BetaBinomial: lambda: {"name": "sigmoid", "every": 2}, Categorical: lambda: {"name": "categorical", "levels": likelihood.levels},
-        DiscretizedLogistic: lambda: {"name": "discretized_logistic", "rate": rate(), "levels": likelihood.levels}}
-    if type(likelihood) not in known: raise ValueError(f"{type(likelihood).__name__} is a likelihood whose mean cannot run in a browser; these can: {', '.join(sorted(t.__name__ for t in known))}.")
+        Bernoulli: lambda: {"name": "sigmoid"},
+        ContinuousBernoulli: lambda: {"name": "continuous_bernoulli"},
+        Normal: lambda: {"name": "identity"},
+        Poisson: lambda: {"name": "poisson"},
+        BetaBinomial: lambda: {"name": "sigmoid", "every": 2},
+        Categorical: lambda: {"name": "categorical", "levels": likelihood.levels},
+        DiscretizedLogistic: lambda: {
+            "name": "discretized_logistic",
+            "rate": rate(),
+            "levels": likelihood.levels,
+        },
+    }
+    if type(likelihood) not in known:
+        raise ValueError(
+            f"{type(likelihood).__name__} is a likelihood whose mean cannot run in a browser; these can: {', '.join(sorted(t.__name__ for t in known))}."
+        )
     return known[type(likelihood)]()
 
 # %% ../nbs/seeing/61_browser.ipynb #77ce562e
@@ -233,42 +482,76 @@ def _pack_decoder(model, dtype):
     steps = Steps((model.latent_dim,), dtype)
     out = steps.layer(model.decoder, [0])
     name = getattr(model, "output_activation", "auto")
-    if name not in ("auto", "linear"): out = steps.add({"op": "activation", "activation": activation_step(keras.activations.get(name))}, [out], steps.shapes[out])
+    if name not in ("auto", "linear"):
+        out = steps.add(
+            {"op": "activation", "activation": activation_step(keras.activations.get(name))},
+            [out],
+            steps.shapes[out],
+        )
     return steps.packed(out)
 
-def _head(model): # kernel, bias and activation of the layer that gives the code; None where there is no such layer
-    if type(model).codes is Autoencoder.codes: return model.head.kernel, model.head.bias, model.head.activation
+
+def _head(model):
+    """Returns kernel, bias and activation of the layer that gives the code; None where there is no
+    such layer.
+    """
+    if type(model).codes is Autoencoder.codes:
+        return model.head.kernel, model.head.bias, model.head.activation
     if type(model).codes is VAE.codes and type(model.posterior) in (DiagonalNormal, FullNormal):
         d, heads = model.latent_dim, model.posterior.heads
         return np.asarray(heads.kernel)[:, :d], np.asarray(heads.bias)[:d], heads.activation
 
+
 def _pack_encoder(model, dtype):
-    if _head(model) is None: return None
+    if _head(model) is None:
+        return None
     kernel, bias, activation = _head(model)
     steps = Steps(model.image_shape, dtype)
     flat = steps.add({"op": "reshape"}, [steps.layer(model.encoder, [0])], kernel.shape[:1])
-    step = {"op": "dense", "kernel": steps.weights.kernel(kernel), "bias": steps.weights.add(bias), "activation": activation_step(activation)}
+    step = {
+        "op": "dense",
+        "kernel": steps.weights.kernel(kernel),
+        "bias": steps.weights.add(bias),
+        "activation": activation_step(activation),
+    }
     return steps.packed(steps.add(step, [flat], (model.latent_dim,)))
 
 # %% ../nbs/seeing/61_browser.ipynb #acb28560
-def pack_model(
-    model, # a built VAE or Autoencoder
-    dtype=None, # of the kernels: "float16", "int8", or None: the finer of the two that fits
-    encoder=True, # bool: whether the page can encode
-    max_bytes=2_500_000, # int: of both networks as text
-):         # dict that JSON can hold
-    "The model as `makeModel` of network.js reads it; ValueError, in one sentence, where a part is unknown or all is too large."
-    if type(model).means not in (LatentModel.means, Autoencoder.means): raise ValueError(f"{type(model).__name__} decodes in a way of its own, which cannot run in a browser.")
+def pack_model(model, dtype=None, encoder=True, max_bytes=2500000):
+    """The model as `makeModel` of network.js reads it; ValueError, in one sentence, where a part is unknown or all is too large.
+
+    - model: a built VAE or Autoencoder
+    - dtype (of the kernels): "float16", "int8", or None: the finer of the two that fits
+    - encoder (bool): whether the page can encode
+    - max_bytes (int): of both networks as text
+
+    Returns dict that JSON can hold.
+    """
+    if type(model).means not in (LatentModel.means, Autoencoder.means):
+        raise ValueError(
+            f"{type(model).__name__} decodes in a way of its own, which cannot run in a browser."
+        )
     for kind in [dtype] if dtype else ["float16", "int8"]:
-        packed = {"latent_dim": model.latent_dim, "image_shape": list(model.target_shape), "mean": mean_step(model.likelihood),
-                  "decoder": _pack_decoder(model, kind), "encoder": _pack_encoder(model, kind) if encoder else None}
+        packed = {
+            "latent_dim": model.latent_dim,
+            "image_shape": list(model.target_shape),
+            "mean": mean_step(model.likelihood),
+            "decoder": _pack_decoder(model, kind),
+            "encoder": _pack_encoder(model, kind) if encoder else None,
+        }
         size = packed_bytes(packed)
-        if size <= max_bytes: return packed
-    raise ValueError(f"The model takes {size:,} bytes in {kind}, but max_bytes is {max_bytes:,}: make the networks smaller, or allow more.")
+        if size <= max_bytes:
+            return packed
+    raise ValueError(
+        f"The model takes {size:,} bytes in {kind}, but max_bytes is {max_bytes:,}: make the networks smaller, or allow more."
+    )
 
 # %% ../nbs/seeing/61_browser.ipynb #320c48ae
-def packed_bytes(packed): # what `pack_model` returned
-    "The length of a model's weights as text."
+def packed_bytes(packed):
+    """The length of a model's weights as text.
+
+    What `pack_model` returned.
+    """
     return sum(len(packed[role]["weights"]) for role in ("decoder", "encoder") if packed[role])
 
 # %% ../nbs/seeing/61_browser.ipynb #1e8ecafc

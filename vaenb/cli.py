@@ -15,144 +15,338 @@ from typing import Annotated, Optional
 
 import typer
 
-from .folder import Settings, check_run, check_target, read_json, read_settings, unfinished, write_file, write_json
+from vaenb.folder import (
+    Settings,
+    check_run,
+    check_target,
+    read_json,
+    read_settings,
+    unfinished,
+    write_file,
+    write_json,
+)
 from .terminal import Mistake, OneSentence, assignments, check_file, mistakes, progress, start
 
 # %% ../nbs/using/78_cli.ipynb #c90b451d
 class DemoFirst(OneSentence):
     "The commands in the order in which a newcomer meets them."
-    def list_commands(self, ctx): return sorted(super().list_commands(ctx), key=lambda name: name != "demo")
 
-app = typer.Typer(cls=DemoFirst, name="vaenb", add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+    def list_commands(self, ctx):
+        return sorted(super().list_commands(ctx), key=lambda name: name != "demo")
+
+
+app = typer.Typer(
+    cls=DemoFirst,
+    name="vaenb",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
 
 def _version(wanted):
-    if not wanted: return
+    if not wanted:
+        return
     from vaenb import __version__
+
     typer.echo(f"vaenb {__version__}")
     raise typer.Exit()
+
 
 @app.callback(invoke_without_command=True)
 def main(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
 ):
     "Train autoencoders of any kind, measure them, and draw from them."
-    if ctx.invoked_subcommand is None: typer.echo(ctx.get_help())
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 # %% ../nbs/using/78_cli.ipynb #215fffaa
-Backend = Annotated[Optional[str], typer.Option(metavar="NAME", help="tensorflow, jax or torch; else KERAS_BACKEND decides.", show_default=False)]
+Backend = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="NAME",
+        help="tensorflow, jax or torch; else KERAS_BACKEND decides.",
+        show_default=False,
+    ),
+]
 
-def describe_recipe(
-    row, # a `vaenb.recipes.Recipe`
-):
-    "Lines of text: what is different, parts, paper, and the numbers that can be set."
-    given = lambda made: {p.name: p.default for p in inspect.signature(made.__init__).parameters.values()}
+
+def describe_recipe(row):
+    """Lines of text: what is different, parts, paper, and the numbers that can be set.
+
+    - row: a `vaenb.recipes.Recipe`
+    """
+    given = lambda made: {
+        p.name: p.default for p in inspect.signature(made.__init__).parameters.values()
+    }
     parts = {name: part for name, part in row.all_parts().items() if isinstance(part, tuple)}
-    numbers = [f"{k}={v}" for k, v in (given(row.model) | row.parts).items() if isinstance(v, float)] if not parts else []
-    for made, own in parts.values(): numbers += [f"{k}={(given(made) | own)[k]}" if k in given(made) | own else k for k in made.arguments]
-    lines = {"model": row.name, "difference": row.about, "paper": f"{row.paper}, {row.url}", "parts": str(row), "--set": ", ".join(numbers) or "nothing"}
+    numbers = (
+        [f"{k}={v}" for k, v in (given(row.model) | row.parts).items() if isinstance(v, float)]
+        if not parts
+        else []
+    )
+    for made, own in parts.values():
+        numbers += [
+            f"{k}={(given(made) | own)[k]}" if k in given(made) | own else k for k in made.arguments
+        ]
+    lines = {
+        "model": row.name,
+        "difference": row.about,
+        "paper": f"{row.paper}, {row.url}",
+        "parts": str(row),
+        "--set": ", ".join(numbers) or "nothing",
+    }
     return "\n".join(f"{k:<13}{v}" for k, v in lines.items())
+
 
 @app.command()
 def models(
-    name: Annotated[Optional[str], typer.Argument(metavar="[NAME]", help="One of them, in detail.", show_default=False)] = None,
+    name: Annotated[
+        Optional[str],
+        typer.Argument(metavar="[NAME]", help="One of them, in detail.", show_default=False),
+    ] = None,
     backend: Backend = None,
 ):
     "List the models that `train --model` knows, or describe one."
     start(backend)
     from vaenb.recipes import RECIPES, find_recipe
+
     if name is not None:
-        with mistakes(ValueError): row = find_recipe(name)
+        with mistakes(ValueError):
+            row = find_recipe(name)
         return typer.echo(describe_recipe(row))
-    rows = [("name", "what is different", "paper", "parts"), *((r.name, r.about, r.paper, str(r)) for r in RECIPES.values())]
+    rows = [
+        ("name", "what is different", "paper", "parts"),
+        *((r.name, r.about, r.paper, str(r)) for r in RECIPES.values()),
+    ]
     widths = [max(map(len, column)) + 2 for column in zip(*rows)][:3]
-    for row in rows: typer.echo("".join(f"{cell:<{width}}" for cell, width in zip(row, widths)) + row[3])
+    for row in rows:
+        typer.echo("".join(f"{cell:<{width}}" for cell, width in zip(row, widths)) + row[3])
 
 # %% ../nbs/using/78_cli.ipynb #7e4025d3
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
-Data = Annotated[Optional[str], typer.Option(metavar="NAME|FILE|FOLDER", help="Another data set than the run's own.", show_default=False)]
+Data = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="NAME|FILE|FOLDER", help="Another data set than the run's own.", show_default=False
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 
-def _widths(text): # "512,256"
-    try: return None if text is None else tuple(int(n) for n in text.split(","))
-    except ValueError: raise Mistake(f"--hidden is {text!r}, but it must be whole numbers with commas between them, such as 512,256") from None
 
-def _unfinished(folder, backend): # settings of a training that was cut off, and the backend that it needs
+def _widths(text):
+    """ "512,256"."""
+    try:
+        return None if text is None else tuple(int(n) for n in text.split(","))
+    except ValueError:
+        raise Mistake(
+            f"--hidden is {text!r}, but it must be whole numbers with commas between them, such as 512,256"
+        ) from None
+
+
+def _unfinished(folder, backend):
+    """Returns settings of a training that was cut off, and the backend that it needs."""
     with mistakes():
         home, settings = unfinished(folder)
         return settings, backend or read_json(home / "config.json").get("backend")
 
+
 def _train(out, overwrite, settings, backend, resume=False):
     if not resume:
-        with mistakes(): check_target(out, overwrite)
+        with mistakes():
+            check_target(out, overwrite)
     start(backend)
     from vaenb import evaluation, run
     from vaenb.training import StateError
-    with mistakes(): data, model = run.prepare(settings)
+
+    with mistakes():
+        data, model = run.prepare(settings)
     typer.echo(data)
-    parts = [value for name, value in run.describe(settings, data, model)["model"].items() if name not in ("recipe", "weights") and value != "none"]
-    typer.echo(f"{settings.model}: {', '.join(parts)}, code of {model.latent_dim}: {model.count_params():,} weights, on {run.environment()['backend']}")
-    with progress("training") as tell, mistakes(OSError, FloatingPointError, StateError): made = run.train(out, None if resume else settings, overwrite, (data, model), tell)
+    parts = [
+        value
+        for name, value in run.describe(settings, data, model)["model"].items()
+        if name not in ("recipe", "weights") and value != "none"
+    ]
+    typer.echo(
+        f"{settings.model}: {', '.join(parts)}, code of {model.latent_dim}: {model.count_params():,} weights, on {run.environment()['backend']}"
+    )
+    with progress("training") as tell, mistakes(OSError, FloatingPointError, StateError):
+        made = run.train(out, None if resume else settings, overwrite, (data, model), tell)
     training = made.config["training"]
-    if "not finite" in training["ended"]: raise Mistake(f"{training['ended']}; that model is in {out}, and `vaenb evaluate {out}` measures it")
-    typer.echo(f"Trained {training['epochs']} epochs in {training['seconds']:.0f} s ({training['ended']}).")
+    if "not finite" in training["ended"]:
+        raise Mistake(
+            f"{training['ended']}; that model is in {out}, and `vaenb evaluate {out}` measures it"
+        )
+    typer.echo(
+        f"Trained {training['epochs']} epochs in {training['seconds']:.0f} s ({training['ended']})."
+    )
     try:
-        if training["ended"] == "interrupted": raise KeyboardInterrupt
-        typer.echo(f"Measuring on {len(data.test):,} test examples{f', {settings.n_samples:,} samples each' if hasattr(model, 'prior') else ''} ...", err=True)
+        if training["ended"] == "interrupted":
+            raise KeyboardInterrupt
+        typer.echo(
+            f"Measuring on {len(data.test):,} test examples{f', {settings.n_samples:,} samples each' if hasattr(model, 'prior') else ''} ...",
+            err=True,
+        )
         typer.echo(evaluation.show(made.complete()))
     except KeyboardInterrupt:
-        typer.echo(f"vaenb: stopped by Ctrl-C; the model as it was then is in {out}: `vaenb evaluate {out}` measures it{made.settings.epochs > training['epochs'] and f', and `vaenb train --resume {out}` goes on' or ''}", err=True)
+        typer.echo(
+            f"vaenb: stopped by Ctrl-C; the model as it was then is in {out}: `vaenb evaluate {out}` measures it{made.settings.epochs > training['epochs'] and f', and `vaenb train --resume {out}` goes on' or ''}",
+            err=True,
+        )
         raise typer.Exit(130) from None
     typer.echo(f"The run is in {out}.")
 
 # %% ../nbs/using/78_cli.ipynb #1d2eb55e
 default = Settings()
 
+
 @app.command()
 def train(
     ctx: typer.Context,
-    data: Annotated[Optional[str], typer.Option(metavar="NAME|FILE|FOLDER", help="digits, mnist, shapes, a .npy or .npz file, or a folder of images.", show_default=False)] = None,
-    out: Annotated[Optional[Path], typer.Option(metavar="RUN", help="Folder to write; it must not exist yet.", show_default=False)] = None,
-    resume: Annotated[Optional[Path], typer.Option(metavar="RUN", help="Instead of all the others: go on with a training that was cut off.", show_default=False)] = None,
-    model: Annotated[str, typer.Option(metavar="NAME", help="A name that `vaenb models` lists.")] = default.model,
-    options: Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="A number of that model's parts, such as k=20; may be repeated.", show_default=False)] = None,
-    network: Annotated[str, typer.Option(help="dense, conv, resnet, or auto: by the size of the data.")] = default.network,
-    hidden: Annotated[Optional[str], typer.Option(metavar="512,256", help="Widths of the layers (dense) or channels of the halvings (conv, resnet).", show_default=False)] = None,
-    activation: Annotated[str, typer.Option(help="relu, tanh, gelu, silu, ...")] = default.activation,
-    latent_dim: Annotated[int, typer.Option(min=1, help="Length of the code.")] = default.latent_dim,
-    likelihood: Annotated[str, typer.Option(help="auto (the model's own, or one that fits the data), bernoulli, continuous-bernoulli, normal, optimal-normal, discretized-logistic, beta-binomial, categorical or poisson.")] = default.likelihood,
-    beta: Annotated[Optional[float], typer.Option(min=0, help="Weight of the KL where the model has one; else its own.", show_default=False)] = default.beta,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = default.epochs,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples in one step.")] = default.batch_size,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = default.learning_rate,
-    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant, or cosine, which ends at 0.")] = default.schedule,
-    max_minutes: Annotated[Optional[float], typer.Option(help="Stop training after so long; the cosine ends then, too.", show_default=False)] = None,
-    n_samples: Annotated[int, typer.Option(min=1, help="Importance samples per example for the test log p(x).")] = default.n_samples,
-    size: Annotated[Optional[int], typer.Option(min=1, help="Side to which the images of a folder are resized.", show_default=False)] = None,
-    levels: Annotated[Optional[int], typer.Option(min=2, help="Grey levels that integers in a file stand for.", show_default=False)] = None,
+    data: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME|FILE|FOLDER",
+            help="digits, mnist, shapes, a .npy or .npz file, or a folder of images.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="RUN", help="Folder to write; it must not exist yet.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="RUN",
+            help="Instead of all the others: go on with a training that was cut off.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name that `vaenb models` lists.")
+    ] = default.model,
+    options: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A number of that model's parts, such as k=20; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    network: Annotated[
+        str, typer.Option(help="dense, conv, resnet, or auto: by the size of the data.")
+    ] = default.network,
+    hidden: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="512,256",
+            help="Widths of the layers (dense) or channels of the halvings (conv, resnet).",
+            show_default=False,
+        ),
+    ] = None,
+    activation: Annotated[
+        str, typer.Option(help="relu, tanh, gelu, silu, ...")
+    ] = default.activation,
+    latent_dim: Annotated[
+        int, typer.Option(min=1, help="Length of the code.")
+    ] = default.latent_dim,
+    likelihood: Annotated[
+        str,
+        typer.Option(
+            help="auto (the model's own, or one that fits the data), bernoulli, continuous-bernoulli, normal, optimal-normal, discretized-logistic, beta-binomial, categorical or poisson."
+        ),
+    ] = default.likelihood,
+    beta: Annotated[
+        Optional[float],
+        typer.Option(
+            min=0,
+            help="Weight of the KL where the model has one; else its own.",
+            show_default=False,
+        ),
+    ] = default.beta,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Passes over the training data.")
+    ] = default.epochs,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Examples in one step.")
+    ] = default.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(help="Of Adam, at the start.")
+    ] = default.learning_rate,
+    schedule: Annotated[
+        str, typer.Option(help="Of the learning rate: constant, or cosine, which ends at 0.")
+    ] = default.schedule,
+    max_minutes: Annotated[
+        Optional[float],
+        typer.Option(
+            help="Stop training after so long; the cosine ends then, too.", show_default=False
+        ),
+    ] = None,
+    n_samples: Annotated[
+        int, typer.Option(min=1, help="Importance samples per example for the test log p(x).")
+    ] = default.n_samples,
+    size: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1, help="Side to which the images of a folder are resized.", show_default=False
+        ),
+    ] = None,
+    levels: Annotated[
+        Optional[int],
+        typer.Option(
+            min=2, help="Grey levels that integers in a file stand for.", show_default=False
+        ),
+    ] = None,
     seed: Seed = default.seed,
     backend: Backend = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in RUN.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that is in RUN.")
+    ] = False,
 ):
     "Train a model and write a run: model, configuration, history, metrics, pictures."
     settings = {name: value for name, value in locals().items() if name in vars(default)}
     given = [name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"]
     if resume:
-        if strange := [f"--{name.replace('_', '-')}" for name in given if name not in ("resume", "backend")]: raise Mistake(f"--resume takes everything from {resume}: leave out {', '.join(strange)}")
+        if strange := [
+            f"--{name.replace('_', '-')}" for name in given if name not in ("resume", "backend")
+        ]:
+            raise Mistake(
+                f"--resume takes everything from {resume}: leave out {', '.join(strange)}"
+            )
         return _train(resume, False, *_unfinished(resume, backend), resume=True)
     for name in ("data", "out"):
-        if name not in given: raise Mistake(f"--{name} is missing: see `vaenb train --help`")
-    _train(out, overwrite, Settings(**{**settings, "hidden": _widths(hidden), "options": assignments(options)}), backend)
+        if name not in given:
+            raise Mistake(f"--{name} is missing: see `vaenb train --help`")
+    _train(
+        out,
+        overwrite,
+        Settings(**{**settings, "hidden": _widths(hidden), "options": assignments(options)}),
+        backend,
+    )
 
 # %% ../nbs/using/78_cli.ipynb #adbeb4e0
-def open_run(
-    folder, # of the run
-    backend=None, # see `start`
-):
-    "The `vaenb.run.Run` with its model loaded; `Mistake` where that cannot be."
-    with mistakes(): check_run(folder)
+def open_run(folder, backend=None):
+    """The `vaenb.run.Run` with its model loaded; `Mistake` where that cannot be.
+
+    - folder: of the run
+    - backend: see `start`
+    """
+    with mistakes():
+        check_run(folder)
     start(backend)
     from vaenb.run import Run
+
     with mistakes():
         run = Run(folder)
         run.model
@@ -162,152 +356,252 @@ def open_run(
 @app.command()
 def evaluate(
     run: Folder,
-    n_samples: Annotated[int, typer.Option(min=1, help="Importance samples per example for log p(x).")] = 1000,
+    n_samples: Annotated[
+        int, typer.Option(min=1, help="Importance samples per example for log p(x).")
+    ] = 1000,
     data: Data = None,
-    out: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="Write the numbers there, too.", show_default=False)] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE.json", help="Write the numbers there, too.", show_default=False),
+    ] = None,
     backend: Backend = None,
 ):
     "Measure a run on its test split: ELBO, log p(x), rate and distortion, active units; of an autoencoder, the reconstruction."
-    if out: out = check_file(out, (".json",))
+    if out:
+        out = check_file(out, (".json",))
     opened = open_run(run, backend)
     from vaenb.evaluation import show
-    with mistakes(): found = opened.data(data)
+
+    with mistakes():
+        found = opened.data(data)
     metrics = opened.measure(n_samples, found)
-    if opened.metrics is None and data is None: write_json(opened.folder / "metrics.json", metrics)
-    if out: write_json(out, metrics)
+    if opened.metrics is None and data is None:
+        write_json(opened.folder / "metrics.json", metrics)
+    if out:
+        write_json(out, metrics)
     typer.echo(show(metrics))
 
 # %% ../nbs/using/78_cli.ipynb #9b30c24f
-def write_images(
-    path, # of a .npy or .png file
-    images, # (n, *image_shape)
-    draw, # function that returns matplotlib axes, for a .png
-):
-    "Writes the array or the picture and says so; `Mistake` where there is no picture of such data."
+def write_images(path, images, draw):
+    """Writes the array or the picture and says so; `Mistake` where there is no picture of such data.
+
+    - path: of a .npy or .png file
+    - images (n, *image_shape)
+    - draw: function that returns matplotlib axes, for a .png
+    """
     import io
 
     import numpy as np
 
     from vaenb.run import save_figure
+
     memory = io.BytesIO()
-    if path.suffix.lower() == ".npy": np.save(memory, images)
+    if path.suffix.lower() == ".npy":
+        np.save(memory, images)
     else:
-        with mistakes(ValueError): save_figure(draw(), memory)
-    with mistakes(OSError): write_file(path, memory.getvalue())
-    typer.echo(f"{len(images)} examples of shape {' x '.join(map(str, images.shape[1:]))} are in {path}.")
+        with mistakes(ValueError):
+            save_figure(draw(), memory)
+    with mistakes(OSError):
+        write_file(path, memory.getvalue())
+    typer.echo(
+        f"{len(images)} examples of shape {' x '.join(map(str, images.shape[1:]))} are in {path}."
+    )
 
 # %% ../nbs/using/78_cli.ipynb #76449a01
 Picture = Annotated[Path, typer.Option(metavar="FILE", help="A .png picture or a .npy array.")]
+
 
 @app.command()
 def sample(
     run: Folder,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0, help="Scales the spread of the prior: below 1 for safer, blander examples.")] = 1.0,
-    sampler: Annotated[Optional[str], typer.Option(metavar="NAME", help="Instead of the prior: mixture, flow, neighbour or two-stage, fitted to the codes of the training data.", show_default=False)] = None,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Scales the spread of the prior: below 1 for safer, blander examples."
+        ),
+    ] = 1.0,
+    sampler: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Instead of the prior: mixture, flow, neighbour or two-stage, fitted to the codes of the training data.",
+            show_default=False,
+        ),
+    ] = None,
     out: Picture = Path("samples.png"),
     seed: Seed = 0,
     backend: Backend = None,
 ):
     "Draw new examples from a run's model."
-    if sampler and temperature != 1: raise Mistake("--temperature scales the prior, and --sampler takes its place: leave one of the two out")
+    if sampler and temperature != 1:
+        raise Mistake(
+            "--temperature scales the prior, and --sampler takes its place: leave one of the two out"
+        )
     out = check_file(out, (".png", ".npy"))
     opened = open_run(run, backend)
     from vaenb import plot
     from vaenb.run import fit_sampler
-    if not sampler and not hasattr(opened.model, "prior"): raise Mistake(f"{run} holds an autoencoder, which has no prior to draw codes from: fit a density to its codes with --sampler mixture, flow, neighbour or two-stage")
-    with mistakes(): fitted = fit_sampler(opened, sampler, seed) if sampler else None
+
+    if not sampler and not hasattr(opened.model, "prior"):
+        raise Mistake(
+            f"{run} holds an autoencoder, which has no prior to draw codes from: fit a density to its codes with --sampler mixture, flow, neighbour or two-stage"
+        )
+    with mistakes():
+        fitted = fit_sampler(opened, sampler, seed) if sampler else None
     images = opened.model.sample(n, seed, temperature, fitted)
     write_images(out, images, lambda: plot.image_grid(images))
 
 # %% ../nbs/using/78_cli.ipynb #1dd1db26
-def read_examples(
-    run, # a `vaenb.run.Run`
-    file, # of an image, or of an array (.npy, .npz)
-):
-    "(n, *image_shape) float32; ValueError or FileNotFoundError with one sentence where the model cannot take them."
+def read_examples(run, file):
+    """(n, *image_shape) float32; ValueError or FileNotFoundError with one sentence where the model cannot take them.
+
+    - run: a `vaenb.run.Run`
+    - file: of an image, or of an array (.npy, .npz)
+    """
     import numpy as np
 
     from vaenb.data import scale_levels
     from vaenb.file import read_arrays, read_image
 
     file, shape = Path(file).expanduser(), run.model.image_shape
-    if not file.is_file(): raise FileNotFoundError(f"there is no file {file}")
-    if file.suffix.lower() in (".npy", ".npz"): x = scale_levels(np.asarray(read_arrays(file)["x"]), run.settings.levels)[0]
-    elif len(shape) != 3: raise ValueError(f"{file} is not an array, but this model takes vectors of {shape[0]} numbers: give a .npy or .npz file")
-    else: x = read_image(file, gray=shape[2] == 1)[None].astype("float32") / 255
-    if x.shape in (shape, shape[:-1]): x = x[None]
-    if shape[-1] == 1 and x.shape[1:] == shape[:-1]: x = x[..., None]
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    if file.suffix.lower() in (".npy", ".npz"):
+        x = scale_levels(np.asarray(read_arrays(file)["x"]), run.settings.levels)[0]
+    elif len(shape) != 3:
+        raise ValueError(
+            f"{file} is not an array, but this model takes vectors of {shape[0]} numbers: give a .npy or .npz file"
+        )
+    else:
+        x = read_image(file, gray=shape[2] == 1)[None].astype("float32") / 255
+    if x.shape in (shape, shape[:-1]):
+        x = x[None]
+    if shape[-1] == 1 and x.shape[1:] == shape[:-1]:
+        x = x[..., None]
     return run.model.check_data(x, str(file))
+
 
 @app.command()
 def reconstruct(
     run: Folder,
     data: Data = None,
-    file: Annotated[Optional[Path], typer.Option(help="An image, or a .npy or .npz array, of your own.", show_default=False)] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many examples of a data set.")] = 20,
+    file: Annotated[
+        Optional[Path],
+        typer.Option(help="An image, or a .npy or .npz array, of your own.", show_default=False),
+    ] = None,
+    n: Annotated[
+        int, typer.Option("--n", "-n", min=1, help="How many examples of a data set.")
+    ] = 20,
     out: Picture = Path("reconstructions.png"),
     backend: Backend = None,
 ):
     "Send examples through a run's model: what survives the bottleneck?"
-    if data and file: raise Mistake("--data and --file were both given: leave one of them out")
+    if data and file:
+        raise Mistake("--data and --file were both given: leave one of them out")
     out = check_file(out, (".png", ".npy"))
     opened = open_run(run, backend)
     from vaenb import plot
-    with mistakes(): x = read_examples(opened, file) if file else opened.data(data).test.x[:n]
-    write_images(out, opened.model.reconstruct(x), lambda: plot.reconstructions(opened.model, x, len(x)))
+
+    with mistakes():
+        x = read_examples(opened, file) if file else opened.data(data).test.x[:n]
+    write_images(
+        out, opened.model.reconstruct(x), lambda: plot.reconstructions(opened.model, x, len(x))
+    )
 
 # %% ../nbs/using/78_cli.ipynb #1f0376d2
 def _scores(metrics):
-    found = {
-        "log p(x)": f"{metrics['log_likelihood']:.2f} nats per example, {metrics['bits_per_dim']:.4f} bits per dimension ({metrics['n_samples']:,} samples)",
-        "ELBO": f"{metrics['elbo']:.2f} = {metrics['reconstruction']:.2f} (reconstruction) - {metrics['kl']:.2f} (KL)",
-    } if "elbo" in metrics else {"log p(x|z)": f"{metrics['reconstruction']:.2f} nats per example", "squared error": f"{metrics['squared_error']:.5f} per number"}
+    found = (
+        {
+            "log p(x)": f"{metrics['log_likelihood']:.2f} nats per example, {metrics['bits_per_dim']:.4f} bits per dimension ({metrics['n_samples']:,} samples)",
+            "ELBO": f"{metrics['elbo']:.2f} = {metrics['reconstruction']:.2f} (reconstruction) - {metrics['kl']:.2f} (KL)",
+        }
+        if "elbo" in metrics
+        else {
+            "log p(x|z)": f"{metrics['reconstruction']:.2f} nats per example",
+            "squared error": f"{metrics['squared_error']:.5f} per number",
+        }
+    )
     return {**found, "active units": f"{metrics['active_units']} of {metrics['latent_dim']}"}
 
-def describe_run(
-    folder, # of a run
-):
-    "Lines of text: data, model, training and metrics; ValueError or FileNotFoundError where it is not a run."
+
+def describe_run(folder):
+    """Lines of text: data, model, training and metrics; ValueError or FileNotFoundError where it is not a run.
+
+    - folder: of a run
+    """
     path = check_run(folder)
-    config, metrics = read_json(path / "config.json"), read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
+    config, metrics = (
+        read_json(path / "config.json"),
+        read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None,
+    )
     settings = read_settings(config, folder)
     data, model, training, versions = (config[k] for k in ("data", "model", "training", "versions"))
     changed = {k: v for k, v in vars(settings).items() if k == "data" or v != vars(Settings())[k]}
-    words = [f"--{k.replace('_', '-')} {shlex.quote(','.join(map(str, v)) if isinstance(v, tuple) else str(v))}" for k, v in changed.items() if k != "options"]
+    words = [
+        f"--{k.replace('_', '-')} {shlex.quote(','.join(map(str, v)) if isinstance(v, tuple) else str(v))}"
+        for k, v in changed.items()
+        if k != "options"
+    ]
     words += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in settings.options.items()]
     lines = {
-        "model": settings.model, "data": f"{data['name']}, {' x '.join(map(str, data['image_shape']))}; " + ", ".join(f"{split} {n:,}" for split, n in data["examples"].items()),
-        **{k: model[k] for k in ("network", "likelihood", "posterior", "prior", "objective", "penalties") if k in model}, "weights": f"{model['weights']:,}",
+        "model": settings.model,
+        "data": f"{data['name']}, {' x '.join(map(str, data['image_shape']))}; "
+        + ", ".join(f"{split} {n:,}" for split, n in data["examples"].items()),
+        **{
+            k: model[k]
+            for k in ("network", "likelihood", "posterior", "prior", "objective", "penalties")
+            if k in model
+        },
+        "weights": f"{model['weights']:,}",
         "training": f"{training['epochs']} epochs ({training['ended']})",
         "made by": ", ".join(f"{k} {v}" for k, v in versions.items()),
-        **(_scores(metrics) if metrics else {"log p(x)" if "prior" in model else "log p(x|z)": f"not measured yet: vaenb evaluate {folder}"}),
-        "once more": f"vaenb train --out RUN {' '.join(words)}"}
+        **(
+            _scores(metrics)
+            if metrics
+            else {
+                "log p(x)"
+                if "prior" in model
+                else "log p(x|z)": f"not measured yet: vaenb evaluate {folder}"
+            }
+        ),
+        "once more": f"vaenb train --out RUN {' '.join(words)}",
+    }
     return "\n".join(f"{k:<14}{v}" for k, v in lines.items())
 
 # %% ../nbs/using/78_cli.ipynb #3bc2f271
 @app.command()
 def info(
-    run: Annotated[Optional[Path], typer.Argument(metavar="[RUN]", help="Folder of a run.", show_default=False)] = None,
+    run: Annotated[
+        Optional[Path], typer.Argument(metavar="[RUN]", help="Folder of a run.", show_default=False)
+    ] = None,
     backend: Backend = None,
 ):
     "Say what a run is, or what this installation computes with."
     if run is not None:
         try:
-            with mistakes(): text = describe_run(run)
-        except (KeyError, TypeError, AttributeError, IndexError): raise Mistake(f"{run} holds a config.json or a metrics.json that was changed by hand or damaged: restore it from a copy, or train the run anew") from None
+            with mistakes():
+                text = describe_run(run)
+        except (KeyError, TypeError, AttributeError, IndexError):
+            raise Mistake(
+                f"{run} holds a config.json or a metrics.json that was changed by hand or damaged: restore it from a copy, or train the run anew"
+            ) from None
         return typer.echo(text)
     start(backend)
     from vaenb.run import environment
+
     found = environment()
-    for name, version in found["versions"].items(): typer.echo(f"{name:<13}{version}")
+    for name, version in found["versions"].items():
+        typer.echo(f"{name:<13}{version}")
     typer.echo(f"{'backend':<13}{found['backend']}\n{'devices':<13}{', '.join(found['devices'])}")
 
 # %% ../nbs/using/78_cli.ipynb #9028ea32
 @app.command()
 def explore(
     run: Folder,
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("explorer.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path(
+        "explorer.html"
+    ),
     data: Data = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
     backend: Backend = None,
@@ -318,9 +612,15 @@ def explore(
     import webbrowser
 
     from vaenb.explorer import explore_page
-    with mistakes(): found = opened.data(data)
-    with mistakes(ValueError): page = explore_page(opened.model, found, title=f"The latent space of {Path(run).resolve().name}")
-    with mistakes(OSError): write_file(out, page.encode())
+
+    with mistakes():
+        found = opened.data(data)
+    with mistakes(ValueError):
+        page = explore_page(
+            opened.model, found, title=f"The latent space of {Path(run).resolve().name}"
+        )
+    with mistakes(OSError):
+        write_file(out, page.encode())
     shown = show and webbrowser.open(Path(out).resolve().as_uri())
     typer.echo(f"The page is {out}{'' if shown else ': open it in a browser'}.")
 
@@ -330,13 +630,17 @@ def diagnose(run: Folder, data: Data = None, backend: Backend = None):
     "Look for what is wrong with a run's model, with evidence and a remedy for each finding."
     opened = open_run(run, backend)
     from vaenb.diagnosis import diagnose, show
-    with mistakes(): found = opened.data(data)
+
+    with mistakes():
+        found = opened.data(data)
     typer.echo(show(diagnose(opened.model, found, opened.history, opened.settings.n_samples)))
 
 # %% ../nbs/using/78_cli.ipynb #31525235
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("demo.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path(
+        "demo.html"
+    ),
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 40,
     seed: Seed = 0,
     backend: Backend = None,
@@ -348,9 +652,15 @@ def demo(
     from vaenb.demo import demo_page, train_demo
     from vaenb.evaluation import show
     from vaenb.run import environment
-    with progress("training") as tell: data, results = train_demo(epochs, seed, tell=tell)
-    for d, result in results.items(): typer.echo(f"A code of {d} numbers, measured on {len(data.test)} digits it has not seen\n{show(result['report'])}\n")
+
+    with progress("training") as tell:
+        data, results = train_demo(epochs, seed, tell=tell)
+    for d, result in results.items():
+        typer.echo(
+            f"A code of {d} numbers, measured on {len(data.test)} digits it has not seen\n{show(result['report'])}\n"
+        )
     name = environment()["backend"]
     note = f"Made by vaenb {__version__} on {name} {environment()['versions'][name]}, {epochs} epochs, seed {seed}."
-    with mistakes(OSError): write_file(out, demo_page(data, results, note).encode())
+    with mistakes(OSError):
+        write_file(out, demo_page(data, results, note).encode())
     typer.echo(f"The page is {out}: open it in a browser.")

@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from .file import MNIST_SHA256, mnist_file, read_arrays, read_folder
-from .shapes import FACTOR_SIZES, FACTOR_VALUES, SHAPE_NAMES, ShapeImages, batches, factor_classes, factor_values
+from vaenb.shapes import (
+    FACTOR_SIZES,
+    FACTOR_VALUES,
+    SHAPE_NAMES,
+    ShapeImages,
+    batches,
+    factor_classes,
+    factor_values,
+)
 
 # %% ../nbs/foundations/10_data.ipynb #ddf9b33b
 @dataclass(eq=False, repr=False)
@@ -32,26 +40,30 @@ class Split:
         for name in ("labels", "factors", "factor_values"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.x):
-                raise ValueError(f"{len(values)} {name} for {len(self.x)} examples: give one for each example")
+                raise ValueError(
+                    f"{len(values)} {name} for {len(self.x)} examples: give one for each example"
+                )
 
     def __len__(self):
         return len(self.x)
 
     def __repr__(self):
         known = [name for name in ("labels", "factors") if getattr(self, name) is not None]
-        return f"Split of {len(self):,} examples, x {tuple(self.x.shape)}" + (f", with {' and '.join(known)}" if known else "")
+        return f"Split of {len(self):,} examples, x {tuple(self.x.shape)}" + (
+            f", with {' and '.join(known)}" if known else ""
+        )
 
     def batches(self, batch_size=128, shuffle=True, seed=0):
         "This split's `x` in `batches` for `fit`: the way to train where `x` is not a plain array."
         return batches(self.x, batch_size, shuffle, seed)
 
 # %% ../nbs/foundations/10_data.ipynb #6a92451b
-def example_grid(
-    split,  # a `Split` of images
-    rows=2,
-    columns=10,  # where there are labels, a column holds one class
-):
-    "(rows, columns, h, w, c) float32 array of examples; NaN where there are not enough."
+def example_grid(split, rows=2, columns=10):
+    """(rows, columns, h, w, c) float32 array of examples; NaN where there are not enough.
+
+    - split: a `Split` of images
+    - columns: where there are labels, a column holds one class
+    """
     labels = np.zeros(len(split)) if split.labels is None else split.labels
     classes = np.unique(labels)
     grid = np.full((rows, columns, *split.x.shape[1:]), np.nan, "float32")
@@ -63,22 +75,33 @@ def example_grid(
     return grid
 
 # %% ../nbs/foundations/10_data.ipynb #da676932
-def png_uri(
-    grid,  # (rows, columns, h, w, c) floats, one or three channels; NaN is shown white
-    low=0.0,  # this value is black
-    high=1.0,  # and this one white
-    height=64,  # images are enlarged or thinned out to about this height, by whole factors
-):
-    "A `data:` address that holds the images as one PNG, with white lines between them."
+def png_uri(grid, low=0.0, high=1.0, height=64):
+    """A `data:` address that holds the images as one PNG, with white lines between them.
+
+    - grid: (rows, columns, h, w, c) floats, one or three channels; NaN is shown white
+    - low: this value is black
+    - high: and this one white
+    - height: images are enlarged or thinned out to about this height, by whole factors
+    """
     from PIL import Image
 
-    pixels = (np.nan_to_num(np.clip((grid - low) / ((high - low) or 1), 0, 1), nan=1.0) * 255).round().astype("uint8")
+    pixels = (
+        (np.nan_to_num(np.clip((grid - low) / ((high - low) or 1), 0, 1), nan=1.0) * 255)
+        .round()
+        .astype("uint8")
+    )
     size = pixels.shape[2]
-    pixels = pixels[:, :, :: -(-size // height), :: -(-size // height)].repeat(max(1, height // size), 2).repeat(max(1, height // size), 3)
+    pixels = (
+        pixels[:, :, :: -(-size // height), :: -(-size // height)]
+        .repeat(max(1, height // size), 2)
+        .repeat(max(1, height // size), 3)
+    )
     pixels = np.pad(pixels, ((0, 0), (0, 0), (0, 3), (0, 3), (0, 0)), constant_values=255)
     page = np.concatenate(np.concatenate(pixels, axis=1), axis=1)
     memory = io.BytesIO()
-    Image.fromarray(page if page.shape[-1] == 3 else page[..., 0]).save(memory, "PNG", optimize=True)
+    Image.fromarray(page if page.shape[-1] == 3 else page[..., 0]).save(
+        memory, "PNG", optimize=True
+    )
     return "data:image/png;base64," + base64.b64encode(memory.getvalue()).decode()
 
 # %% ../nbs/foundations/10_data.ipynb #4bf47504
@@ -92,42 +115,62 @@ class Dataset:
     test: Split
     image_shape: tuple  # (h, w, c), or (d,) for vectors
     value_range: tuple = (0.0, 1.0)  # smallest and largest value
-    levels: int | None = None  # values lie on the grid 0, 1/(levels-1), ..., 1; None: anywhere in the range
+    levels: int | None = (
+        None  # values lie on the grid 0, 1/(levels-1), ..., 1; None: anywhere in the range
+    )
     class_names: tuple | None = None  # of the labels 0, 1, ...
     factor_names: tuple | None = None
     factor_sizes: tuple | None = None  # how many classes each factor has
 
     def binarized(self, seed=777):
         "The same data with `val` and `test` turned black and white once by `binarize`; `train` stays grey."
-        val, test = (replace(split, x=split.x if self.levels == 2 else binarize(split.x, seed)) for split in (self.val, self.test))
+        val, test = (
+            replace(split, x=split.x if self.levels == 2 else binarize(split.x, seed))
+            for split in (self.val, self.test)
+        )
         return replace(self, val=val, test=test)
 
     def __repr__(self):
         kind = "images" if len(self.image_shape) == 3 else "vectors"
         low, high = self.value_range
-        facts = [f"{' x '.join(map(str, self.image_shape))} {kind}", f"values in [{low:g}, {high:g}]" + (f" on {self.levels} levels" if self.levels else "")]
+        facts = [
+            f"{' x '.join(map(str, self.image_shape))} {kind}",
+            f"values in [{low:g}, {high:g}]" + (f" on {self.levels} levels" if self.levels else ""),
+        ]
         facts += [f"{len(self.class_names)} classes"] if self.class_names else []
-        facts += [f"factors {', '.join(f'{n} ({s})' for n, s in zip(self.factor_names, self.factor_sizes))}"] if self.factor_names else []
-        sizes = " | ".join(f"{name} {len(getattr(self, name)):,}" for name in ("train", "val", "test"))
+        facts += (
+            [
+                f"factors {', '.join(f'{n} ({s})' for n, s in zip(self.factor_names, self.factor_sizes))}"
+            ]
+            if self.factor_names
+            else []
+        )
+        sizes = " | ".join(
+            f"{name} {len(getattr(self, name)):,}" for name in ("train", "val", "test")
+        )
         return f"{self.name}: {', '.join(facts)}\n{sizes}"
 
     def _repr_html_(self):
         text = html.escape(repr(self)).replace("\n", "<br>")
         if len(self.image_shape) < 3:
             return f"<p>{text}</p>"
-        by = f", the classes {', '.join(self.class_names)} in turn" if self.class_names and len(self.class_names) <= 10 else ""
+        by = (
+            f", the classes {', '.join(self.class_names)} in turn"
+            if self.class_names and len(self.class_names) <= 10
+            else ""
+        )
         alt = html.escape(f"Examples from the training split of {self.name}{by}")
         return f'<p>{text}</p><p><img alt="{alt}" src="{png_uri(example_grid(self.train), *self.value_range)}"></p>'
 
 # %% ../nbs/foundations/10_data.ipynb #8e4d6f59
-def split_rows(
-    n,  # examples
-    val=0.1,  # share of the rows, or the rows themselves
-    test=0.2,  # likewise
-    labels=None,  # (n,) ints: every class gives its share, to within one example
-    seed=0,
-):
-    "Three int arrays (train, val, test): disjoint rows that together are 0..n-1, the same for the same arguments."
+def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
+    """Three int arrays (train, val, test): disjoint rows that together are 0..n-1, the same for the same arguments.
+
+    - n: examples
+    - val: share of the rows, or the rows themselves
+    - test: likewise
+    - labels: (n,) ints: every class gives its share, to within one example
+    """
     rng = np.random.default_rng(seed)
     left = rng.permutation(n)
     if labels is not None:
@@ -136,38 +179,61 @@ def split_rows(
     for share in (test, val):
         if np.ndim(share):
             part = np.asarray(share)
-            if part.ndim > 1 or part.size and (part.dtype.kind not in "ui" or not 0 <= part.min() <= part.max() < n or len(np.unique(part)) < len(part)):
-                raise ValueError(f"the rows {share} do not name examples: give different whole numbers from 0 to {n - 1}, or a share")
+            if (
+                part.ndim > 1
+                or part.size
+                and (
+                    part.dtype.kind not in "ui"
+                    or not 0 <= part.min() <= part.max() < n
+                    or len(np.unique(part)) < len(part)
+                )
+            ):
+                raise ValueError(
+                    f"the rows {share} do not name examples: give different whole numbers from 0 to {n - 1}, or a share"
+                )
             part = part.astype("int64")
         elif not (isinstance(share, (int, float)) and 0 <= share < 1):
-            raise ValueError(f"{share} is not a share of the examples: give a number from 0 up to 1, or the rows themselves")
+            raise ValueError(
+                f"{share} is not a share of the examples: give a number from 0 up to 1, or the rows themselves"
+            )
         else:
             count = round(n * share)
             if count > len(left):
-                raise ValueError(f"val={val} and test={test} leave none of the {n} examples for training: give smaller shares")
-            part = rng.permutation(left[((np.arange(count) + 0.5) * len(left) / max(count, 1)).astype(int)])
+                raise ValueError(
+                    f"val={val} and test={test} leave none of the {n} examples for training: give smaller shares"
+                )
+            part = rng.permutation(
+                left[((np.arange(count) + 0.5) * len(left) / max(count, 1)).astype(int)]
+            )
         left = left[~np.isin(left, part)]
         parts.append(part)
     train = np.sort(left) if np.ndim(test) and np.ndim(val) else rng.permutation(left)
     if len(train) == 0 or len(train) + len(parts[0]) + len(parts[1]) != n:
-        raise ValueError(f"val={val} and test={test} overlap, or leave none of the {n} examples for training")
+        raise ValueError(
+            f"val={val} and test={test} overlap, or leave none of the {n} examples for training"
+        )
     return train, parts[1], parts[0]
 
 # %% ../nbs/foundations/10_data.ipynb #16fb1dc6
-def scale_levels(
-    x,  # (n, *event) array of numbers
-    levels=None,  # how many grey levels they stand for; None: decided by the table above
-):
-    "float32 array of x's shape, and the number of levels or None; raises ValueError or TypeError."
+def scale_levels(x, levels=None):
+    """float32 array of x's shape, and the number of levels or None; raises ValueError or TypeError.
+
+    - x: (n, *event) array of numbers
+    - levels: how many grey levels they stand for; None: decided by the table above
+    """
     if x.dtype.kind not in "buif":
         raise TypeError(f"x holds values of type {x.dtype}: a model needs numbers")
     x = x.astype("uint8") if x.dtype == bool else x
     if levels is not None and not (isinstance(levels, (int, np.integer)) and 2 <= levels <= 65_536):
-        raise ValueError(f"levels is {levels!r}, but it counts grey levels: give a whole number from 2 to 65536, such as 256")
+        raise ValueError(
+            f"levels is {levels!r}, but it counts grey levels: give a whole number from 2 to 65536, such as 256"
+        )
     low, high, whole, most = x.min(), x.max(), x.dtype.kind in "ui", float(np.finfo("float32").max)
     if not (-most <= float(low) and float(high) <= most):  # in 32 bits they would be infinite
         bad = ~(abs(x.astype("float64")) <= most)
-        raise ValueError(f"x holds {bad.sum()} NaN or infinite values, the first in example {np.argwhere(bad)[0][0]}: remove or replace them")
+        raise ValueError(
+            f"x holds {bad.sum()} NaN or infinite values, the first in example {np.argwhere(bad)[0][0]}: remove or replace them"
+        )
     if levels is None:
         if low >= 0 and high <= 1 and (whole or ((x == 0) | (x == 1)).all()):
             levels = 2
@@ -181,49 +247,68 @@ def scale_levels(
         else:
             return x.astype("float32"), None
     steps = x if whole or high > 1 else x * (levels - 1)
-    if low < 0 or steps.max() > levels - 1 or not whole and abs(steps - np.round(steps)).max() > 1e-3:
-        raise ValueError(f"x has values from {low} to {high} that do not lie on {levels} levels: leave levels out, or scale x")
+    if (
+        low < 0
+        or steps.max() > levels - 1
+        or not whole
+        and abs(steps - np.round(steps)).max() > 1e-3
+    ):
+        raise ValueError(
+            f"x has values from {low} to {high} that do not lie on {levels} levels: leave levels out, or scale x"
+        )
     return np.round(steps).astype("float32") / np.float32(levels - 1), levels
 
 # %% ../nbs/foundations/10_data.ipynb #0cac9ef0
-def as_labels(
-    labels,  # (n,) or (n, 1) whole numbers, or names
-    n,  # examples
-    class_names=None,  # for numbers: what 0, 1, ... are called
-):
-    "(n,) int64 labels, and the names of the classes 0, 1, ... (None where labels do not count from 0); raises ValueError."
+def as_labels(labels, n, class_names=None):
+    """(n,) int64 labels, and the names of the classes 0, 1, ... (None where labels do not count from 0); raises ValueError.
+
+    - labels: (n,) or (n, 1) whole numbers, or names
+    - n: examples
+    - class_names (for numbers): what 0, 1, ... are called
+    """
     labels = np.asarray(labels)
     if labels.shape not in ((n,), (n, 1)):
-        raise ValueError(f"labels have shape {labels.shape}, but there are {n} examples: give one label for each, shape ({n},)")
+        raise ValueError(
+            f"labels have shape {labels.shape}, but there are {n} examples: give one label for each, shape ({n},)"
+        )
     labels = labels.reshape(n)
     if labels.dtype.kind in "USO":
         if class_names is not None:
             raise ValueError("the labels are names already: leave class_names out")
         class_names, labels = np.unique(labels.astype(str), return_inverse=True)
-    elif labels.dtype.kind not in "buif" or not (np.isfinite(labels) & (labels == np.round(labels))).all():
+    elif (
+        labels.dtype.kind not in "buif"
+        or not (np.isfinite(labels) & (labels == np.round(labels))).all()
+    ):
         raise ValueError("labels must be whole numbers or names, one for each example")
     labels = labels.astype("int64")
     if class_names is not None and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(class_names)} class names: give one for each of 0, 1, ...")
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}, but there are {len(class_names)} class names: give one for each of 0, 1, ..."
+        )
     if class_names is None and 0 <= labels.min() and labels.max() < 1000:
         class_names = range(labels.max() + 1)
     return labels, None if class_names is None else tuple(map(str, class_names))
 
 # %% ../nbs/foundations/10_data.ipynb #0a3c9537
 def from_arrays(
-    x,  # (n, d) vectors, (n, h, w) or (n, h, w, c) images
-    labels=None,  # (n,) ints or names
-    val=0.1,  # share of the examples for validation, or their rows
-    test=0.2,  # share of the examples for testing, or their rows
-    levels=None,  # number of grey levels, see `scale_levels`
-    name="arrays",
-    class_names=None,  # names of the labels 0, 1, ...
-    seed=0,  # of the split
+    x, labels=None, val=0.1, test=0.2, levels=None, name="arrays", class_names=None, seed=0
 ):
-    "A `Dataset`; raises ValueError or TypeError with one sentence where the arrays do not make one."
+    """A `Dataset`; raises ValueError or TypeError with one sentence where the arrays do not make one.
+
+    - x: (n, d) vectors, (n, h, w) or (n, h, w, c) images
+    - labels: (n,) ints or names
+    - val: share of the examples for validation, or their rows
+    - test: share of the examples for testing, or their rows
+    - levels: number of grey levels, see `scale_levels`
+    - class_names: names of the labels 0, 1, ...
+    - seed: of the split
+    """
     x = np.asarray(x)
     if x.ndim not in (2, 3, 4):
-        raise ValueError(f"x has shape {x.shape}: give vectors (n, d) or images (n, h, w) or (n, h, w, channels)")
+        raise ValueError(
+            f"x has shape {x.shape}: give vectors (n, d) or images (n, h, w) or (n, h, w, channels)"
+        )
     if x.size == 0:
         raise ValueError(f"x has shape {x.shape}, so it is empty: there is nothing to learn from")
     if x.ndim == 4 and x.shape[-1] > 4 and x.shape[1] in (1, 3):
@@ -236,25 +321,34 @@ def from_arrays(
     low, high = float(x.min()), float(x.max())
     rows = split_rows(len(x), val, test, labels, seed)
     splits = [Split(x[part], None if labels is None else labels[part]) for part in rows]
-    return Dataset(name, *splits, x.shape[1:], (0.0, 1.0) if 0 <= low and high <= 1 else (low, high), levels, names)
+    return Dataset(
+        name,
+        *splits,
+        x.shape[1:],
+        (0.0, 1.0) if 0 <= low and high <= 1 else (low, high),
+        levels,
+        names,
+    )
 
 # %% ../nbs/foundations/10_data.ipynb #1d2e76ef
-def from_folder(
-    folder,  # with images, or with a subfolder of images for each class
-    size=None,  # (h, w) or one number for both; needed where the images differ in size
-    gray=None,  # True: one channel; False: three; None: one where every image has one
-    **kwargs,  # for `from_arrays`: val, test, seed, name
-):
-    "A `Dataset` of images on 256 levels, labelled by subfolder; raises ValueError or FileNotFoundError."
+def from_folder(folder, size=None, gray=None, **kwargs):
+    """A `Dataset` of images on 256 levels, labelled by subfolder; raises ValueError or FileNotFoundError.
+
+    - folder: with images, or with a subfolder of images for each class
+    - size: (h, w) or one number for both; needed where the images differ in size
+    - gray (True): one channel; False: three; None: one where every image has one
+    - **kwargs (for `from_arrays`): val, test, seed, name
+    """
     x, labels = read_folder(folder, size, gray)
     return from_arrays(x, labels, **{"levels": 256, "name": Path(folder).resolve().name, **kwargs})
 
 # %% ../nbs/foundations/10_data.ipynb #e81884fc
-def from_file(
-    path,  # a .npy or .npz file, see `read_arrays`
-    **kwargs,  # for `from_arrays`: levels, val, test, seed, name
-):
-    "A `Dataset` from NumPy's files; raises ValueError or FileNotFoundError."
+def from_file(path, **kwargs):
+    """A `Dataset` from NumPy's files; raises ValueError or FileNotFoundError.
+
+    - path: a .npy or .npz file, see `read_arrays`
+    - **kwargs (for `from_arrays`): levels, val, test, seed, name
+    """
     return from_arrays(**{"name": Path(path).stem, **read_arrays(path), **kwargs})
 
 # %% ../nbs/foundations/10_data.ipynb #8b134237
@@ -270,35 +364,53 @@ def mnist():
     "MNIST as a `Dataset`: 28 x 28 x 1, 256 levels; 50,000 train, the last 10,000 of the training file val, 10,000 test."
     train, train_labels, test, test_labels = map(mnist_file, MNIST_SHA256)
     x, labels = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
-    return from_arrays(x, labels, np.arange(50_000, 60_000), np.arange(60_000, 70_000), levels=256, name="mnist")
+    return from_arrays(
+        x, labels, np.arange(50_000, 60_000), np.arange(60_000, 70_000), levels=256, name="mnist"
+    )
 
 # %% ../nbs/foundations/10_data.ipynb #cfeecb12
-def shapes(
-    n_train=50_000,  # None: all that are left
-    n_val=5_000,
-    n_test=10_000,
-    seed=0,  # of the choice; the test split depends on n_test and seed only
-):
-    "Random disjoint subsets of the 737,280 `ShapeImages` as a `Dataset` with factors, drawn on demand; the label is the shape."
+def shapes(n_train=50000, n_val=5000, n_test=10000, seed=0):
+    """Random disjoint subsets of the 737,280 `ShapeImages` as a `Dataset` with factors, drawn on demand; the label is the shape.
+
+    - n_train: None: all that are left
+    - seed: of the choice; the test split depends on n_test and seed only
+    """
     total = int(np.prod(FACTOR_SIZES))
     n_train = total - n_val - n_test if n_train is None else n_train
     if min(n_train - 1, n_val, n_test) < 0 or n_train + n_val + n_test > total:
-        raise ValueError(f"{n_train:,} + {n_val:,} + {n_test:,} pictures were asked for: there are {total:,}, and training needs at least one")
+        raise ValueError(
+            f"{n_train:,} + {n_val:,} + {n_test:,} pictures were asked for: there are {total:,}, and training needs at least one"
+        )
     order = np.random.default_rng(seed).permutation(total)
     splits = []
     for index in np.split(order[: n_test + n_val + n_train], [n_test, n_test + n_val]):
         classes = factor_classes(index)
-        splits.append(Split(ShapeImages(index), classes[:, 0].astype("int64"), classes, factor_values(classes)))
-    return Dataset("shapes", *splits[::-1], (64, 64, 1), (0.0, 1.0), 2, SHAPE_NAMES, tuple(FACTOR_VALUES), FACTOR_SIZES)
+        splits.append(
+            Split(
+                ShapeImages(index), classes[:, 0].astype("int64"), classes, factor_values(classes)
+            )
+        )
+    return Dataset(
+        "shapes",
+        *splits[::-1],
+        (64, 64, 1),
+        (0.0, 1.0),
+        2,
+        SHAPE_NAMES,
+        tuple(FACTOR_VALUES),
+        FACTOR_SIZES,
+    )
 
 # %% ../nbs/foundations/10_data.ipynb #7ecffeb7
 NAMES = {"digits": digits, "mnist": mnist, "shapes": shapes}
 
-def load(
-    name_or_path,  # digits, mnist or shapes; a .npy or .npz file; a folder of images
-    **kwargs,  # for the function that makes it
-):
-    "The `Dataset` of this name, file or folder; raises ValueError or FileNotFoundError with one sentence."
+
+def load(name_or_path, **kwargs):
+    """The `Dataset` of this name, file or folder; raises ValueError or FileNotFoundError with one sentence.
+
+    - name_or_path: digits, mnist or shapes; a .npy or .npz file; a folder of images
+    - **kwargs: for the function that makes it
+    """
     if str(name_or_path) in NAMES:
         return NAMES[str(name_or_path)](**kwargs)
     path = Path(name_or_path).expanduser()
@@ -306,17 +418,24 @@ def load(
         return from_folder(path, **kwargs)
     if path.is_file() or path.suffix in (".npy", ".npz"):
         return from_file(path, **kwargs)
-    raise ValueError(f"there is no data named {str(name_or_path)!r}: choose {', '.join(NAMES)}, a .npy or .npz file, or a folder of images")
+    raise ValueError(
+        f"there is no data named {str(name_or_path)!r}: choose {', '.join(NAMES)}, a .npy or .npz file, or a folder of images"
+    )
 
 # %% ../nbs/foundations/10_data.ipynb #e73a992f
-def binarize(
-    x,  # (n, *event) values in [0, 1], read as chances of white
-    seed=777,  # of the coins
-):
-    "float32 zeros and ones of x's shape, one coin for each pixel; values of 0 and 1 stay what they are."
+def binarize(x, seed=777):
+    """float32 zeros and ones of x's shape, one coin for each pixel; values of 0 and 1 stay what they are.
+
+    - x: (n, *event) values in [0, 1], read as chances of white
+    - seed: of the coins
+    """
     x = np.asarray(x)
     if x.dtype.kind not in "buif":
-        raise TypeError(f"binarize reads values as chances, but x holds values of type {x.dtype}: pass numbers")
+        raise TypeError(
+            f"binarize reads values as chances, but x holds values of type {x.dtype}: pass numbers"
+        )
     if x.size and not (0 <= x.min() and x.max() <= 1):
-        raise ValueError(f"binarize reads values as chances, but x runs from {x.min():g} to {x.max():g}: scale it to [0, 1] first")
+        raise ValueError(
+            f"binarize reads values as chances, but x runs from {x.min():g} to {x.max():g}: scale it to [0, 1] first"
+        )
     return (np.random.default_rng(seed).random(x.shape) < x).astype("float32")

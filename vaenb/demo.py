@@ -23,31 +23,54 @@ from .run import environment, fit, prepare, save_figure
 # %% ../nbs/using/77_demo.ipynb #442fd40e
 LATENT_DIMS = (2, 8)
 
-def train_demo(
-    epochs=40, # int: epochs of each model
-    seed=0, # int
-    n_samples=1000, # int: importance samples per test example
-    tell=None, # function (share, text), see `vaenb.run.Watch`
-):
-    "The digits as a `Dataset`, and for each length of the code a dict with model, history and report."
+
+def train_demo(epochs=40, seed=0, n_samples=1000, tell=None):
+    """The digits as a `Dataset`, and for each length of the code a dict with model, history and report.
+
+    - epochs (int): epochs of each model
+    - seed: int
+    - n_samples (int): importance samples per test example
+    - tell: function (share, text), see `vaenb.run.Watch`
+    """
     results = {}
     for i, d in enumerate(LATENT_DIMS):
-        settings = Settings(data="digits", likelihood="discretized-logistic", hidden=(256, 128), latent_dim=d, epochs=epochs,
-                            batch_size=64, learning_rate=3e-3, schedule="cosine", seed=seed)
+        settings = Settings(
+            data="digits",
+            likelihood="discretized-logistic",
+            hidden=(256, 128),
+            latent_dim=d,
+            epochs=epochs,
+            batch_size=64,
+            learning_rate=3e-3,
+            schedule="cosine",
+            seed=seed,
+        )
         data, model = prepare(settings)
-        history, ended = fit(model, data, settings, tell and (lambda share, text: tell((i + share) / len(LATENT_DIMS), f"{d} numbers, {text}")))
-        if ended == "interrupted": raise KeyboardInterrupt
-        results[d] = {"model": model, "history": history, "report": report(model, data.test.x, n_samples)}
+        history, ended = fit(
+            model,
+            data,
+            settings,
+            tell
+            and (lambda share, text: tell((i + share) / len(LATENT_DIMS), f"{d} numbers, {text}")),
+        )
+        if ended == "interrupted":
+            raise KeyboardInterrupt
+        results[d] = {
+            "model": model,
+            "history": history,
+            "report": report(model, data.test.x, n_samples),
+        }
     return data, results
 
 # %% ../nbs/using/77_demo.ipynb #945cc6e4
-def figure_html(
-    axes, # matplotlib axes, one or an array of them
-    alt, # str: describes the picture
-    caption="", # str: says what to see; HTML
-    width=None, # int: CSS pixels, at most
-):
-    "An HTML `<figure>` that holds the picture; the figure is closed."
+def figure_html(axes, alt, caption="", width=None):
+    """An HTML `<figure>` that holds the picture; the figure is closed.
+
+    - axes: matplotlib axes, one or an array of them
+    - alt (str): describes the picture
+    - caption (str): says what to see; HTML
+    - width (int): CSS pixels, at most
+    """
     memory = io.BytesIO()
     save_figure(axes, memory, dpi=160)
     address = base64.b64encode(memory.getvalue()).decode()
@@ -55,47 +78,69 @@ def figure_html(
     return f'<figure{size}><img alt="{html.escape(alt)}" src="data:image/png;base64,{address}"><figcaption>{caption}</figcaption></figure>'
 
 # %% ../nbs/using/77_demo.ipynb #c785cde7
-def metrics_html(
-    reports, # dict: name of a model -> what `vaenb.evaluation.report` returned
-):
-    "An HTML table of the test metrics."
+def metrics_html(reports):
+    """An HTML table of the test metrics.
+
+    - reports (dict): name of a model -> what `vaenb.evaluation.report` returned
+    """
     some = next(iter(reports.values()))
     rows = {
-        "log_likelihood": ("log p(x)", f"how probable an unseen digit is, from {some['n_samples']:,} importance samples; higher is better"),
+        "log_likelihood": (
+            "log p(x)",
+            f"how probable an unseen digit is, from {some['n_samples']:,} importance samples; higher is better",
+        ),
         "elbo": ("ELBO", "the lower bound on it that training maximises"),
         "reconstruction": ("reconstruction", "log p(x|z): what the decoder misses, given the code"),
-        "kl": ("KL", "what the code costs")}
+        "kl": ("KL", "what the code costs"),
+    }
     lines = []
     for key, (name, meaning) in rows.items():
-        cells = "".join(f"<td>{f'{r[key]:.2f}'.replace('-', '−')} <small>nats</small><br><small>{bits_per_dim(abs(r[key]), (r['dimensions'],)):.3f} bits per pixel</small></td>" for r in reports.values())
+        cells = "".join(
+            f"<td>{f'{r[key]:.2f}'.replace('-', '−')} <small>nats</small><br><small>{bits_per_dim(abs(r[key]), (r['dimensions'],)):.3f} bits per pixel</small></td>"
+            for r in reports.values()
+        )
         lines.append(f'<tr><th scope="row">{name}<br><small>{meaning}</small></th>{cells}</tr>')
-    units = "".join(f"<td>{r['active_units']} <small>of {r['latent_dim']}</small></td>" for r in reports.values())
-    lines.append(f'<tr><th scope="row">active units<br><small>numbers of the code that react to the image</small></th>{units}</tr>')
+    units = "".join(
+        f"<td>{r['active_units']} <small>of {r['latent_dim']}</small></td>"
+        for r in reports.values()
+    )
+    lines.append(
+        f'<tr><th scope="row">active units<br><small>numbers of the code that react to the image</small></th>{units}</tr>'
+    )
     head = "".join(f'<th scope="col">{name}</th>' for name in reports)
-    return f'<table><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    return f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 # %% ../nbs/using/77_demo.ipynb #4dd486d7
-def independent_pixels(
-    data, # a `Dataset` on levels
-):
-    "Mean test log p(x) in nats when each pixel is drawn from its own histogram of the training data, with one count added to each level."
-    train, test = (np.rint(split.x.reshape(len(split), -1) * (data.levels - 1)).astype(int) for split in (data.train, data.test))
+def independent_pixels(data):
+    """Mean test log p(x) in nats when each pixel is drawn from its own histogram of the training data, with one count added to each level.
+
+    - data: a `Dataset` on levels
+    """
+    train, test = (
+        np.rint(split.x.reshape(len(split), -1) * (data.levels - 1)).astype(int)
+        for split in (data.train, data.test)
+    )
     counts = 1 + (train[..., None] == np.arange(data.levels)).sum(axis=0)
     log_p = np.log(counts / counts.sum(axis=1, keepdims=True))
     return float(log_p[np.arange(log_p.shape[0]), test].sum(axis=1).mean())
 
 # %% ../nbs/using/77_demo.ipynb #8a7a399d
-def explain(
-    data, # a `Dataset` on levels
-    reports, # dict: length of the code -> report, shortest first
-):
-    "Three paragraphs of HTML: what the map shows, what the code has room for, and what the numbers say."
+def explain(data, reports):
+    """Three paragraphs of HTML: what the map shows, what the code has room for, and what the numbers say.
+
+    - data: a `Dataset` on levels
+    - reports (dict): length of the code -> report, shortest first
+    """
     short, long = reports
     few, many = reports.values()
     bits = lambda nats: f"{bits_per_dim(-nats, data.image_shape):.2f}"
     nats = lambda value: f"{value:.1f}".replace("-", "−")
     base, gain = independent_pixels(data), many["log_likelihood"] - few["log_likelihood"]
-    verdict = f"which is what {long - short} more numbers buy" if gain > 0 else "so the longer code has not paid yet: train for more epochs"
+    verdict = (
+        f"which is what {long - short} more numbers buy"
+        if gain > 0
+        else "so the longer code has not paid yet: train for more epochs"
+    )
     return (
         f"<p>The model was never told what a digit is, or which one it is looking at. It only had to give the {len(data.train):,} training images a high probability, "
         f"while everything it knows about an image has to pass through a <b>code</b> of {short} numbers. Each dot is the code of an unseen digit; the colours were added afterwards. "
@@ -107,32 +152,57 @@ def explain(
         f"In bits: a pixel takes {np.log2(data.levels):.2f} bits as it is stored, {bits(base)} if its own histogram is known, and {bits(few['log_likelihood'])} or {bits(many['log_likelihood'])} with a model. "
         f"Training maximises the <b>ELBO</b>, which is reconstruction minus KL and lies below log p(x). The KL is what the code costs: "
         f"{few['kl']:.1f} nats against {many['kl']:.1f}, and the reconstruction gains {many['reconstruction'] - few['reconstruction']:.1f} in return. "
-        f"Of the {long} numbers, {many['active_units']} react to the image.</p>")
+        f"Of the {long} numbers, {many['active_units']} react to the image.</p>",
+    )
 
 # %% ../nbs/using/77_demo.ipynb #816ec3da
-def demo_figures(
-    data, # a `Dataset` with labels
-    results, # dict: length of the code -> dict of model and history, shortest first
-):
-    "A dict of pieces of HTML, one for each question."
+def demo_figures(data, results):
+    """A dict of pieces of HTML, one for each question.
+
+    - data: a `Dataset` with labels
+    - results (dict): length of the code -> dict of model and history, shortest first
+    """
     (short, few), (long, many) = results.items()
-    small = lambda width, height: plt.subplots(figsize=(width, height), layout="constrained")[1] # so that labels stay readable on a telephone
+    small = lambda width, height: plt.subplots(figsize=(width, height), layout="constrained")[
+        1
+    ]  # so that labels stay readable on a telephone
     x, labels = data.test.x, data.test.labels
     ten = x[[np.flatnonzero(labels == c)[0] for c in np.unique(labels)]]
-    rows = plot.image_grid(np.concatenate([ten, few["model"].reconstruct(ten), many["model"].reconstruct(ten)]), len(ten), small(4.6, 1.3))
+    rows = plot.image_grid(
+        np.concatenate([ten, few["model"].reconstruct(ten), many["model"].reconstruct(ten)]),
+        len(ten),
+        small(4.6, 1.3),
+    )
     rows.set_yticks([0.5, 1.5, 2.5], ["original", f"{short} numbers", f"{long} numbers"])
-    curves = lambda result: plot.training_curves({k: v for k, v in result["history"].items() if k.endswith("elbo")})
+    curves = lambda result: plot.training_curves(
+        {k: v for k, v in result["history"].items() if k.endswith("elbo")}
+    )
     return {
-        "reconstructions": figure_html(rows, f"Ten test digits, and below each what remains after a code of {short} and of {long} numbers", "Unseen digits, and what is left of them after the bottleneck.", 680),
-        "training": "".join(figure_html(curves(r), f"ELBO against epoch, training and validation data, code of {d} numbers", f"Code of {d} numbers.", 400) for d, r in results.items())}
+        "reconstructions": figure_html(
+            rows,
+            f"Ten test digits, and below each what remains after a code of {short} and of {long} numbers",
+            "Unseen digits, and what is left of them after the bottleneck.",
+            680,
+        ),
+        "training": "".join(
+            figure_html(
+                curves(r),
+                f"ELBO against epoch, training and validation data, code of {d} numbers",
+                f"Code of {d} numbers.",
+                400,
+            )
+            for d, r in results.items()
+        ),
+    }
 
 # %% ../nbs/using/77_demo.ipynb #4a2b4bca
-def demo_page(
-    data, # what `train_demo` returned
-    results, # likewise
-    note="", # str: how it was made; text
-):
-    "The page of the demonstration, as HTML."
+def demo_page(data, results, note=""):
+    """The page of the demonstration, as HTML.
+
+    - data: what `train_demo` returned
+    - results: likewise
+    - note (str): how it was made; text
+    """
     reports = {d: result["report"] for d, result in results.items()}
     pictures, (seen, kept, said) = demo_figures(data, results), explain(data, reports)
     (short, few), (long, many) = results.items()
@@ -140,11 +210,23 @@ def demo_page(
     body = [
         "<h1>Handwritten digits through a bottleneck</h1>",
         f'<p class="lead">A variational autoencoder has looked at {len(data.train):,} small images of digits, and may describe each of them with {short} numbers. Here they are: drag over the map.</p>',
-        explorer_html(few["model"], data), seen,
-        section("more", f"{long} numbers", f"<p>The same data and the same training, with {long - short} more numbers. Move one of them and keep the others: this is what it has learned to stand for.</p>", explorer_html(many["model"], data, state={"tab": 3})),
+        explorer_html(few["model"], data),
+        seen,
+        section(
+            "more",
+            f"{long} numbers",
+            f"<p>The same data and the same training, with {long - short} more numbers. Move one of them and keep the others: this is what it has learned to stand for.</p>",
+            explorer_html(many["model"], data, state={"tab": 3}),
+        ),
         section("reconstructions", "What survives", pictures["reconstructions"], kept),
-        section("metrics", "How good it is", metrics_html({f"{d} numbers": r for d, r in reports.items()}), said),
+        section(
+            "metrics",
+            "How good it is",
+            metrics_html({f"{d} numbers": r for d, r in reports.items()}),
+            said,
+        ),
         section("training", "How it was learned", f'<div class="row">{pictures["training"]}</div>'),
         "<p>The ELBO of data that the model learns from, and of data that it does not. Where the second line falls behind the first, the model begins to learn the training images by heart.</p>",
-        f"<footer>{html.escape(note)}</footer>"]
+        f"<footer>{html.escape(note)}</footer>",
+    ]
     return page_html("Handwritten digits through a bottleneck", "\n".join(body))

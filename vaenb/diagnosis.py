@@ -20,7 +20,12 @@ from keras import ops
 from sklearn.svm import SVC
 
 from .distribution import normal_log_prob
-from .evaluation import check_examples, effective_sample_size, importance_weights, rebuilding_terms
+from vaenb.evaluation import (
+    check_examples,
+    effective_sample_size,
+    importance_weights,
+    rebuilding_terms,
+)
 from .likelihood import Normal
 from .objective import Capacity
 from .vae import ELBO
@@ -29,328 +34,646 @@ from .vae import ELBO
 @dataclass(frozen=True)
 class Finding:
     "One thing that is wrong: how bad it is, what was measured, and what to change."
+
     name: str
-    severity: str # "error", "warning" or "note"
-    evidence: str # one sentence with the measured numbers
-    remedy: str # one sentence with an argument of vaenb
+    severity: str  # "error", "warning" or "note"
+    evidence: str  # one sentence with the measured numbers
+    remedy: str  # one sentence with an argument of vaenb
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #7efe5a26
-def mean_and_error(
-    values, # (n,)
-):          # two floats
-    "The mean and its standard error; the error of a single value is infinite."
+def mean_and_error(values):
+    """The mean and its standard error; the error of a single value is infinite.
+
+    - values (n,)
+
+    Returns two floats.
+    """
     n = len(values)
-    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+    return float(np.mean(values)), float(
+        np.std(values, ddof=1) / math.sqrt(n)
+    ) if n > 1 else math.inf
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #74a6495c
-def split_terms(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape)
-):         # dict of arrays whose first axis is n
-    "`x` as it is scored, one code `z`, the posterior's `mean` and `params`, the `score` (ELBO or reconstruction, nats) and `kl`."
+def split_terms(model, x):
+    """`x` as it is scored, one code `z`, the posterior's `mean` and `params`, the `score` (ELBO or reconstruction, nats) and `kl`.
+
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape)
+
+    Returns dict of arrays whose first axis is n.
+    """
     x = check_examples(model, x)
     if not hasattr(model, "prior"):
         z = model._run("call", x, batch_size=model.rows)["code"]
-        return {"x": x, "z": z, "mean": z, "params": {}, "score": rebuilding_terms(model, x)["reconstruction"]}
+        return {
+            "x": x,
+            "z": z,
+            "mean": z,
+            "params": {},
+            "score": rebuilding_terms(model, x)["reconstruction"],
+        }
     model.rewind()
     out = model._run("terms", x, batch_size=model.rows, n_samples=1, seed=model.eval_seed)
-    mean, kl = ops.convert_to_numpy(model.posterior.mean(out["params"])), out["kl"].astype("float64")
-    return {"x": x, "z": out["z"][:, 0], "mean": mean, "params": out["params"], "score": out["log_px_z"][:, 0].astype("float64") - kl, "kl": kl}
+    mean, kl = (
+        ops.convert_to_numpy(model.posterior.mean(out["params"])),
+        out["kl"].astype("float64"),
+    )
+    return {
+        "x": x,
+        "z": out["z"][:, 0],
+        "mean": mean,
+        "params": out["params"],
+        "score": out["log_px_z"][:, 0].astype("float64") - kl,
+        "kl": kl,
+    }
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #5b65cad8
-def features_of(
-    model, # a VAE or an Autoencoder
-    z, # (n, d)
-):         # (n, *feature_shape)
-    "What the decoder makes of one code for each example."
-    one = (lambda part: model.features(part[:, None])[:, 0]) if hasattr(model, "prior") else model.features
-    return np.concatenate([ops.convert_to_numpy(one(z[i:i + model.rows])) for i in range(0, len(z), model.rows)])
+def features_of(model, z):
+    """What the decoder makes of one code for each example.
 
-def swap_cost(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape)
-    features, # (n, *feature_shape): of the code of each x
-    seed=0, # int: of who swaps with whom
-):         # (n,), nats
-    "What each example loses when it gets the code of another one, which is never its own."
+    - model: a VAE or an Autoencoder
+    - z (n, d)
+
+    Returns (n, *feature_shape).
+    """
+    one = (
+        (lambda part: model.features(part[:, None])[:, 0])
+        if hasattr(model, "prior")
+        else model.features
+    )
+    return np.concatenate(
+        [ops.convert_to_numpy(one(z[i : i + model.rows])) for i in range(0, len(z), model.rows)]
+    )
+
+
+def swap_cost(model, x, features, seed=0):
+    """What each example loses when it gets the code of another one, which is never its own.
+
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape)
+    - features (n, *feature_shape): of the code of each x
+    - seed (int): of who swaps with whom
+
+    Returns (n,), nats.
+    """
     order, other = np.random.default_rng(seed).permutation(len(x)), np.empty(len(x), int)
     other[order] = np.roll(order, 1)
-    own, swapped = (ops.convert_to_numpy(model.likelihood.log_prob(x, f)).astype("float64") for f in (features, features[other]))
+    own, swapped = (
+        ops.convert_to_numpy(model.likelihood.log_prob(x, f)).astype("float64")
+        for f in (features, features[other])
+    )
     return own - swapped
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #646975b8
-def without_code(
-    likelihood, # the model's
-    x, # (n, *image_shape)
-    train, # (m, *image_shape): examples that p_0 is fitted to
-):         # (n,), nats
-    "log p_0(x): the score of a decoder that says the same about every example."
-    mean, free = train.mean(axis=0), isinstance(likelihood, Normal) and isinstance(likelihood.sigma, str)
-    if free: found = normal_log_prob(x, mean, math.log(train.astype("float64").var(axis=0).mean() + 1e-12), event_ndim=x.ndim - 1)
-    else: found = likelihood.log_prob(x, likelihood.initial_features(mean))
+def without_code(likelihood, x, train):
+    """log p_0(x): the score of a decoder that says the same about every example.
+
+    - likelihood: the model's
+    - x (n, *image_shape)
+    - train (m, *image_shape): examples that p_0 is fitted to
+
+    Returns (n,), nats.
+    """
+    mean, free = (
+        train.mean(axis=0),
+        isinstance(likelihood, Normal) and isinstance(likelihood.sigma, str),
+    )
+    if free:
+        found = normal_log_prob(
+            x,
+            mean,
+            math.log(train.astype("float64").var(axis=0).mean() + 1e-12),
+            event_ndim=x.ndim - 1,
+        )
+    else:
+        found = likelihood.log_prob(x, likelihood.initial_features(mean))
     return ops.convert_to_numpy(found).astype("float64")
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #80549c1d
-def told_apart(
-    a, # (n, d): codes
-    b, # (n, d): draws
-):     # float at most 1, and its standard error
-    "At least how far apart the distributions of `a` and `b` are, in total variation: what a classifier learns from the first halves and shows on the second."
+def told_apart(a, b):
+    """At least how far apart the distributions of `a` and `b` are, in total variation: what a classifier learns from the first halves and shows on the second.
+
+    - a (n, d): codes
+    - b (n, d): draws
+
+    Returns float at most 1, and its standard error.
+    """
     n, scale = len(a) // 2, a.std(axis=0) + 1e-6
-    if n < 10: return 0.0, math.inf
+    if n < 10:
+        return 0.0, math.inf
     label = np.repeat([1, 0], n)
     judge = SVC().fit(np.concatenate([a[:n], b[:n]]) / scale, label)
-    share, error = mean_and_error(judge.predict(np.concatenate([a[n:2 * n], b[n:2 * n]]) / scale) == label)
+    share, error = mean_and_error(
+        judge.predict(np.concatenate([a[n : 2 * n], b[n : 2 * n]]) / scale) == label
+    )
     return 2 * share - 1, 2 * error
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #c5f68e2b
-def measure(
-    model, # a VAE or an Autoencoder
-    data, # a `Dataset`, or an array (n, *image_shape) of test examples
-    history=None, # what `fit` returned, or its dict of lists
-    n_samples=1000, # int: importance samples per example, as many as log p(x) will be estimated with
-    n_examples=1000, # int: at most so many of each split
-    seed=0, # int: of the draws
-):         # dict
-    "All that the findings need to know; where data or weights are unfit, no more than that."
-    splits = {"train": data.train.x, "test": (data.test if len(data.test) else data.val).x} if hasattr(data, "train") else {"test": getattr(data, "x", data)}
-    m = {"model": model, "history": getattr(history, "history", history) or {}, "n_samples": n_samples, "refused": {}, "levels": getattr(data, "levels", None),
-         "n_train": len(next(iter(splits.values()))), "finite": all(np.isfinite(w).all() for w in model.get_weights())}
+def measure(model, data, history=None, n_samples=1000, n_examples=1000, seed=0):
+    """All that the findings need to know; where data or weights are unfit, no more than that.
+
+    - model: a VAE or an Autoencoder
+    - data: a `Dataset`, or an array (n, *image_shape) of test examples
+    - history: what `fit` returned, or its dict of lists
+    - n_samples (int): importance samples per example, as many as log p(x) will be estimated with
+    - n_examples (int): at most so many of each split
+    - seed (int): of the draws
+
+    Returns dict.
+    """
+    splits = (
+        {"train": data.train.x, "test": (data.test if len(data.test) else data.val).x}
+        if hasattr(data, "train")
+        else {"test": getattr(data, "x", data)}
+    )
+    m = {
+        "model": model,
+        "history": getattr(history, "history", history) or {},
+        "n_samples": n_samples,
+        "refused": {},
+        "levels": getattr(data, "levels", None),
+        "n_train": len(next(iter(splits.values()))),
+        "finite": all(np.isfinite(w).all() for w in model.get_weights()),
+    }
     for name, x in splits.items() if m["finite"] else ():
-        try: m[name] = split_terms(model, x[::max(1, -(-len(x) // n_examples))])
-        except (ValueError, TypeError) as error: m["refused"][name] = str(error)
-    if m["refused"] or not m["finite"]: return m
+        try:
+            m[name] = split_terms(model, x[:: max(1, -(-len(x) // n_examples))])
+        except (ValueError, TypeError) as error:
+            m["refused"][name] = str(error)
+    if m["refused"] or not m["finite"]:
+        return m
     test, seen = m["test"], m.get("train", m["test"])
     features = features_of(model, test["z"])
-    m["means"], m["swap"] = ops.convert_to_numpy(model.likelihood.mean(features)), swap_cost(model, test["x"], features, seed)
-    for terms in (seen, test): terms["gain"] = terms["score"] - without_code(model.likelihood, terms["x"], seen["x"])
-    if not hasattr(model, "prior"): return m
+    m["means"], m["swap"] = (
+        ops.convert_to_numpy(model.likelihood.mean(features)),
+        swap_cost(model, test["x"], features, seed),
+    )
+    for terms in (seen, test):
+        terms["gain"] = terms["score"] - without_code(model.likelihood, terms["x"], seen["x"])
+    if not hasattr(model, "prior"):
+        return m
     kl = model.posterior.kl(test["params"], model.prior, event_ndim=0)
-    if kl is not None and tuple(kl.shape) == test["z"].shape: m["unit_kl"] = ops.convert_to_numpy(kl).astype("float64")
-    m["ess"] = effective_sample_size(importance_weights(model, test["x"][::-(-len(test["x"]) // 64)], n_samples, seed))
-    try: m["apart"] = told_apart(seen["z"], model.draw_codes(len(seen["z"]), seed))
-    except NotImplementedError: pass  # a prior that cannot be sampled
+    if kl is not None and tuple(kl.shape) == test["z"].shape:
+        m["unit_kl"] = ops.convert_to_numpy(kl).astype("float64")
+    m["ess"] = effective_sample_size(
+        importance_weights(model, test["x"][:: -(-len(test["x"]) // 64)], n_samples, seed)
+    )
+    try:
+        m["apart"] = told_apart(seen["z"], model.draw_codes(len(seen["z"]), seed))
+    except NotImplementedError:
+        pass  # a prior that cannot be sampled
     return m
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #ba504b6a
 def find_impatience(m):
     "Training has ended while the validation score still rose."
     history = m["history"]
-    key = next((k for k in ("val_elbo", "val_reconstruction", "elbo", "reconstruction") if k in history), None)
-    if key is None or len(history[key]) < 3 or "test" not in m or find_warmup(m): return None
+    key = next(
+        (k for k in ("val_elbo", "val_reconstruction", "elbo", "reconstruction") if k in history),
+        None,
+    )
+    if key is None or len(history[key]) < 3 or "test" not in m or find_warmup(m):
+        return None
     stretch = max(2, len(history[key]) // 5)
-    rise = stretch * np.polyfit(np.arange(stretch + 1), history[key][-stretch - 1:], 1)[0]
+    rise = stretch * np.polyfit(np.arange(stretch + 1), history[key][-stretch - 1 :], 1)[0]
     error, epochs = mean_and_error(m["test"]["score"])[1], len(history.get("loss", history[key]))
-    if not rise > 2 * error: return None
-    return Finding("still learning", "warning", f"{key} has risen by {rise:.2f} nats in the last {stretch} epochs, and the test set can see {2 * error:.2f}",
-                   f"train on: fit(x, initial_epoch={epochs}, epochs={2 * epochs})")
+    if not rise > 2 * error:
+        return None
+    return Finding(
+        "still learning",
+        "warning",
+        f"{key} has risen by {rise:.2f} nats in the last {stretch} epochs, and the test set can see {2 * error:.2f}",
+        f"train on: fit(x, initial_epoch={epochs}, epochs={2 * epochs})",
+    )
+
 
 def find_warmup(m):
     "The objective's schedule has not reached its end."
     objective = getattr(m["model"], "objective", None)
-    if not getattr(objective, "warmup", 0): return None
-    name, now, goal = ("capacity", objective.target, objective.capacity) if isinstance(objective, Capacity) else ("weight of the KL", objective.kl_weight, objective.beta)
+    if not getattr(objective, "warmup", 0):
+        return None
+    name, now, goal = (
+        ("capacity", objective.target, objective.capacity)
+        if isinstance(objective, Capacity)
+        else ("weight of the KL", objective.kl_weight, objective.beta)
+    )
     now = float(ops.convert_to_numpy(now))
-    if now >= goal * (1 - 1e-5): return None
+    if now >= goal * (1 - 1e-5):
+        return None
     done = round(objective.warmup * now / goal)
-    return Finding("warm-up not finished", "warning", f"the {name} has come to {now:.3g} of {goal:.3g}, epoch {done} of a warm-up of {objective.warmup}",
-                   f"train to its end, fit(x, initial_epoch={done}, epochs={objective.warmup}), or make it shorter, {type(objective).__name__}(warmup={max(1, done // 2)})")
+    return Finding(
+        "warm-up not finished",
+        "warning",
+        f"the {name} has come to {now:.3g} of {goal:.3g}, epoch {done} of a warm-up of {objective.warmup}",
+        f"train to its end, fit(x, initial_epoch={done}, epochs={objective.warmup}), or make it shorter, {type(objective).__name__}(warmup={max(1, done // 2)})",
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #baa2f869
-def kl_weight(
-    model, # a VAE
-):         # float
-    "The weight that the objective gives the KL at the end of its schedule; 1 where it has none."
-    weighted = isinstance(getattr(model, "objective", None), ELBO) and not isinstance(model.objective, Capacity)
+def kl_weight(model):
+    """The weight that the objective gives the KL at the end of its schedule; 1 where it has none.
+
+    - model: a VAE
+
+    Returns float.
+    """
+    weighted = isinstance(getattr(model, "objective", None), ELBO) and not isinstance(
+        model.objective, Capacity
+    )
     return model.objective.beta if weighted else 1.0
+
 
 def find_collapse(m, least=0.1):
     "The decoder ignores the code: swapping codes costs clearly less than `least` nats."
-    if "swap" not in m: return None
+    if "swap" not in m:
+        return None
     mean, error = mean_and_error(m["swap"])
-    if not mean + 2 * error < least: return None
+    if not mean + 2 * error < least:
+        return None
     price = f", and the KL is {m['test']['kl'].mean():.3f}" if "kl" in m["test"] else ""
-    if find_noise(m): remedy = "the noise hides x from the code: likelihood=Normal('optimal')"
-    elif not price: remedy = "train with a smaller step and weaker penalties: compile(keras.optimizers.Adam(1e-3)), sparsity=0, contraction=0"
-    elif kl_weight(m["model"]) > 1: remedy = f"beta is {kl_weight(m['model']):g}, so the KL is too heavy for these data: objective=ELBO(beta=1)"
-    else: remedy = "let the code come before its price, objective=ELBO(warmup=20) or FreeBits(floor=0.25), with a step that does not overshoot, Adam(1e-3)"
-    return Finding("posterior collapse" if price else "the code is ignored", "error", f"an example that gets the code of another loses {mean:.3f} +- {error:.3f} nats, so the decoder ignores z{price}", remedy)
+    if find_noise(m):
+        remedy = "the noise hides x from the code: likelihood=Normal('optimal')"
+    elif not price:
+        remedy = "train with a smaller step and weaker penalties: compile(keras.optimizers.Adam(1e-3)), sparsity=0, contraction=0"
+    elif kl_weight(m["model"]) > 1:
+        remedy = f"beta is {kl_weight(m['model']):g}, so the KL is too heavy for these data: objective=ELBO(beta=1)"
+    else:
+        remedy = "let the code come before its price, objective=ELBO(warmup=20) or FreeBits(floor=0.25), with a step that does not overshoot, Adam(1e-3)"
+    return Finding(
+        "posterior collapse" if price else "the code is ignored",
+        "error",
+        f"an example that gets the code of another loses {mean:.3f} +- {error:.3f} nats, so the decoder ignores z{price}",
+        remedy,
+    )
+
 
 def find_noise(m, factor=2):
     "A fixed sigma is clearly more than `factor` times too large or too small for what the decoder leaves unexplained."
     likelihood = m["model"].likelihood
-    if "kl" not in m.get("test", ()) or not isinstance(getattr(likelihood, "sigma", None), float): return None
-    mean, error = mean_and_error(((m["test"]["x"] - m["means"]) ** 2).reshape(len(m["means"]), -1).mean(axis=1))
-    if (mean - 2 * error) / factor**2 < likelihood.sigma**2 < (mean + 2 * error) * factor**2: return None
-    return Finding("noise out of scale", "warning", f"sigma is {likelihood.sigma:g}, but what the decoder leaves unexplained has a standard deviation of {mean**0.5:.3g}", "let every batch find its own: likelihood=Normal('optimal')")
+    if "kl" not in m.get("test", ()) or not isinstance(getattr(likelihood, "sigma", None), float):
+        return None
+    mean, error = mean_and_error(
+        ((m["test"]["x"] - m["means"]) ** 2).reshape(len(m["means"]), -1).mean(axis=1)
+    )
+    if (mean - 2 * error) / factor**2 < likelihood.sigma**2 < (mean + 2 * error) * factor**2:
+        return None
+    return Finding(
+        "noise out of scale",
+        "warning",
+        f"sigma is {likelihood.sigma:g}, but what the decoder leaves unexplained has a standard deviation of {mean**0.5:.3g}",
+        "let every batch find its own: likelihood=Normal('optimal')",
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #076d384f
 def find_dead(m, threshold=0.01):
     "Some units, but not all, have means that vary by clearly less than `threshold`."
-    if "test" not in m: return None
+    if "test" not in m:
+        return None
     variance = m["test"]["mean"].astype("float64").var(axis=0)
     ruler = 1.0 if "kl" in m["test"] else variance.max()
     dead = variance * (1 + 2 * math.sqrt(2 / len(m["test"]["mean"]))) < threshold * ruler
-    if not 0 < dead.sum() < len(dead): return None
-    return Finding("dead units", "note", f"{dead.sum()} of {len(dead)} units do not react to x; the variance of their means is {variance[dead].max():.2g} at most", f"a shorter code is enough: latent_dim={(~dead).sum()}")
+    if not 0 < dead.sum() < len(dead):
+        return None
+    return Finding(
+        "dead units",
+        "note",
+        f"{dead.sum()} of {len(dead)} units do not react to x; the variance of their means is {variance[dead].max():.2g} at most",
+        f"a shorter code is enough: latent_dim={(~dead).sum()}",
+    )
+
 
 def find_overused(m):
     "A unit has clearly more nats than it takes to name each training example."
-    if "unit_kl" not in m: return None
+    if "unit_kl" not in m:
+        return None
     found = [mean_and_error(kl) for kl in m["unit_kl"].T]
     over = [mean for mean, error in found if mean - 2 * error > math.log(m["n_train"])]
-    if not over: return None
-    remedy = "price the KL in full: objective=ELBO(beta=1)" if kl_weight(m["model"]) < 1 else f"give the code more room and the KL its full weight: latent_dim={2 * len(found)}, objective=ELBO()"
-    return Finding("over-used units", "warning", f"{len(over)} of {len(found)} units carry up to {max(over):.2f} nats each, and {math.log(m['n_train']):.2f} are enough to name each of the {m['n_train']:,} training examples", remedy)
+    if not over:
+        return None
+    remedy = (
+        "price the KL in full: objective=ELBO(beta=1)"
+        if kl_weight(m["model"]) < 1
+        else f"give the code more room and the KL its full weight: latent_dim={2 * len(found)}, objective=ELBO()"
+    )
+    return Finding(
+        "over-used units",
+        "warning",
+        f"{len(over)} of {len(found)} units carry up to {max(over):.2f} nats each, and {math.log(m['n_train']):.2f} are enough to name each of the {m['n_train']:,} training examples",
+        remedy,
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #f098783e
 def find_price(m, slack=0.1):
     "The code costs clearly more than it brings."
-    if "gain" not in m.get("test", ()): return None
+    if "gain" not in m.get("test", ()):
+        return None
     mean, error = mean_and_error(m["test"]["gain"])
-    if not mean + 2 * error < -slack: return None
-    rate, weight, objective = m["test"].get("kl", np.zeros(1)).mean(), kl_weight(m["model"]), getattr(m["model"], "objective", None)
-    name, remedy = "worse than no code", "train longer, with a step that does not overshoot: compile(keras.optimizers.Adam(1e-3))"
-    if isinstance(objective, Capacity): name, remedy = "capacity too large", f"ask for no more than it brings, objective=Capacity(capacity={max(1, rate + mean):.0f}), or let it find its own: ELBO()"
-    elif weight < 1: name, remedy = "beta too small", f"the weight of the KL is {weight:g}; price it in full: objective=ELBO(beta=1)"
-    return Finding(name, "error", f"the score is {-mean:.2f} +- {error:.2f} nats below that of no code at all: the code costs {rate:.2f} nats and brings {rate + mean:.2f}", remedy)
+    if not mean + 2 * error < -slack:
+        return None
+    rate, weight, objective = (
+        m["test"].get("kl", np.zeros(1)).mean(),
+        kl_weight(m["model"]),
+        getattr(m["model"], "objective", None),
+    )
+    name, remedy = (
+        "worse than no code",
+        "train longer, with a step that does not overshoot: compile(keras.optimizers.Adam(1e-3))",
+    )
+    if isinstance(objective, Capacity):
+        name, remedy = (
+            "capacity too large",
+            f"ask for no more than it brings, objective=Capacity(capacity={max(1, rate + mean):.0f}), or let it find its own: ELBO()",
+        )
+    elif weight < 1:
+        name, remedy = (
+            "beta too small",
+            f"the weight of the KL is {weight:g}; price it in full: objective=ELBO(beta=1)",
+        )
+    return Finding(
+        name,
+        "error",
+        f"the score is {-mean:.2f} +- {error:.2f} nats below that of no code at all: the code costs {rate:.2f} nats and brings {rate + mean:.2f}",
+        remedy,
+    )
+
 
 def find_capacity(m, share=0.1):
     "The KL is off the capacity that it should be held at, clearly and by more than a tenth."
     objective, terms = getattr(m["model"], "objective", None), m.get("train", m.get("test"))
-    if not isinstance(objective, Capacity) or terms is None or find_warmup(m): return None
+    if not isinstance(objective, Capacity) or terms is None or find_warmup(m):
+        return None
     mean, error = mean_and_error(terms["kl"])
-    if abs(mean - objective.capacity) < share * objective.capacity + 2 * error: return None
+    if abs(mean - objective.capacity) < share * objective.capacity + 2 * error:
+        return None
     firmly = f"hold it more firmly, Capacity(beta={max(100, 10 * objective.beta):g})"
     remedy = f"{firmly if mean > objective.capacity else 'train longer'}, or ask for what comes by itself: Capacity(capacity={mean:.0f})"
-    return Finding("capacity missed", "warning", f"the KL should be held at {objective.capacity:g} nats and is {mean:.2f} +- {error:.2f}", remedy)
+    return Finding(
+        "capacity missed",
+        "warning",
+        f"the KL should be held at {objective.capacity:g} nats and is {mean:.2f} +- {error:.2f}",
+        remedy,
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #c11a8337
 def find_sigma(m):
     "A learned sigma is below the error of rounding, or at the bound."
     likelihood = m["model"].likelihood
-    if "test" not in m or not isinstance(getattr(likelihood, "sigma", None), str): return None
+    if "test" not in m or not isinstance(getattr(likelihood, "sigma", None), str):
+        return None
     sigma = math.exp(0.5 * float(ops.convert_to_numpy(likelihood.logvar())))
     floor = 1 / (m["levels"] - 1) / math.sqrt(12) if m["levels"] else math.exp(-5.9)
-    if sigma >= floor: return None
-    if m["levels"]: why, remedy = f"rounding to {m['levels']} levels alone leaves {floor:.2g}", f"use a likelihood that knows the levels: DiscretizedLogistic(levels={m['levels']})"
-    else: why, remedy = f"the bound begins at {floor:.2g}", "state the accuracy of the data, likelihood=Normal(sigma=0.01), or scale x to unit variance"
-    return Finding("sigma collapse", "warning", f"sigma has shrunk to {sigma:.2g}, and {why}", remedy)
+    if sigma >= floor:
+        return None
+    if m["levels"]:
+        why, remedy = (
+            f"rounding to {m['levels']} levels alone leaves {floor:.2g}",
+            f"use a likelihood that knows the levels: DiscretizedLogistic(levels={m['levels']})",
+        )
+    else:
+        why, remedy = (
+            f"the bound begins at {floor:.2g}",
+            "state the accuracy of the data, likelihood=Normal(sigma=0.01), or scale x to unit variance",
+        )
+    return Finding(
+        "sigma collapse", "warning", f"sigma has shrunk to {sigma:.2g}, and {why}", remedy
+    )
+
 
 def find_bound(m, share=0.01, low=-11.8, high=5.8):
     "Posterior log-variances lie where `bound_logvar` bends."
     logvar = m.get("test", {}).get("params", {}).get("logvar")
-    if logvar is None: return None
+    if logvar is None:
+        return None
     at = float(((logvar < low) | (logvar > high)).mean())
-    if at < share: return None
-    remedy = "price the KL: objective=ELBO(beta=1)" if kl_weight(m["model"]) < 1 else "scale x to unit variance, and take a smaller step: compile(keras.optimizers.Adam(1e-3))"
-    return Finding("posterior at its bound", "warning", f"{at:.0%} of the posterior's log-variances are beyond {low} or {high}, where their gradient fades", remedy)
+    if at < share:
+        return None
+    remedy = (
+        "price the KL: objective=ELBO(beta=1)"
+        if kl_weight(m["model"]) < 1
+        else "scale x to unit variance, and take a smaller step: compile(keras.optimizers.Adam(1e-3))"
+    )
+    return Finding(
+        "posterior at its bound",
+        "warning",
+        f"{at:.0%} of the posterior's log-variances are beyond {low} or {high}, where their gradient fades",
+        remedy,
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #6bb0b8b9
 def find_saturation(m, margin=1e-4, most=1e-3):
     "Means within `margin` of 0 or 1 are wrong clearly more often than in a share `most` of the cases."
     likelihood = m["model"].likelihood
-    bounded = likelihood.outside(np.array([-1.0, 2.0])).all() or getattr(m["model"], "output_activation", "") == "sigmoid"
-    if "means" not in m or not bounded: return None
+    bounded = (
+        likelihood.outside(np.array([-1.0, 2.0])).all()
+        or getattr(m["model"], "output_activation", "") == "sigmoid"
+    )
+    if "means" not in m or not bounded:
+        return None
     means, x = (a.reshape(len(a), -1) for a in (m["means"], m["test"]["x"]))
     pinned = (means < margin) | (means > 1 - margin)
     wrong = pinned & (np.abs(means - x) > 0.5)
     excess, error = mean_and_error((wrong - most * pinned).sum(axis=1))
-    if not excess > 2 * error: return None
-    return Finding("saturated decoder", "error", f"{pinned.mean():.0%} of the means are within {margin:g} of 0 or 1, and {wrong.sum() / pinned.sum():.2%} of these are wrong", "start again with a smaller step: compile(keras.optimizers.Adam(1e-3, clipnorm=1.0))")
+    if not excess > 2 * error:
+        return None
+    return Finding(
+        "saturated decoder",
+        "error",
+        f"{pinned.mean():.0%} of the means are within {margin:g} of 0 or 1, and {wrong.sum() / pinned.sum():.2%} of these are wrong",
+        "start again with a smaller step: compile(keras.optimizers.Adam(1e-3, clipnorm=1.0))",
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #e0ab6e04
 def find_aggregate(m, most=0.5):
     "Codes and prior differ by clearly more than `most` in total variation."
-    if "apart" not in m: return None
+    if "apart" not in m:
+        return None
     distance, error = m["apart"]
-    if not distance - 2 * error > most: return None
-    if kl_weight(m["model"]) < 1: remedy = "hold the codes to the prior: objective=ELBO(beta=1)"
-    else: remedy = "let the prior learn, prior=VampPrior(500) or FlowPrior(), or draw from the codes, sample(n, sampler=MixtureSampler().fit(model.encode(x)))"
-    return Finding("codes far from the prior", "warning", f"a classifier tells codes from draws of the prior in {(1 + distance) / 2:.1%} of the cases, so they differ by at least {distance:.2f} +- {error:.2f} in total variation", remedy)
+    if not distance - 2 * error > most:
+        return None
+    if kl_weight(m["model"]) < 1:
+        remedy = "hold the codes to the prior: objective=ELBO(beta=1)"
+    else:
+        remedy = "let the prior learn, prior=VampPrior(500) or FlowPrior(), or draw from the codes, sample(n, sampler=MixtureSampler().fit(model.encode(x)))"
+    return Finding(
+        "codes far from the prior",
+        "warning",
+        f"a classifier tells codes from draws of the prior in {(1 + distance) / 2:.1%} of the cases, so they differ by at least {distance:.2f} +- {error:.2f} in total variation",
+        remedy,
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #640e5fd0
-def overfitting_gap(
-    train, # (n,): score of each training example
-    test, # (m,): score of each test example
-):         # two floats, nats
-    "How much better the training examples score, and the standard error of that."
+def overfitting_gap(train, test):
+    """How much better the training examples score, and the standard error of that.
+
+    - train (n,): score of each training example
+    - test (m,): score of each test example
+
+    Returns two floats, nats.
+    """
     (a, se_a), (b, se_b) = mean_and_error(train), mean_and_error(test)
     return a - b, math.hypot(se_a, se_b)
 
+
 def find_overfitting(m, share=1 / 3):
     "Clearly more than `share` of what was gained on the training set is missing on the test set."
-    if "train" not in m: return None
+    if "train" not in m:
+        return None
     gap, error = overfitting_gap(m["train"]["score"], m["test"]["score"])
     gained = float(m["train"]["gain"].mean())
-    if not (gained > 0 and gap - 2 * error > share * gained): return None
+    if not (gained > 0 and gap - 2 * error > share * gained):
+        return None
     remedy = "stop in time, callbacks=[keras.callbacks.EarlyStopping('val_loss', patience=5, restore_best_weights=True)], or take more data or a smaller network"
-    if getattr(m["model"].likelihood, "binarize", None) is False: remedy = f"if there are grey values, flip their coins anew at every visit, likelihood=Bernoulli(binarize=True), or {remedy}"
-    return Finding("overfitting", "warning", f"training examples score {gap:.2f} +- {error:.2f} nats above test examples, of {gained:.2f} nats gained over no code", remedy)
+    if getattr(m["model"].likelihood, "binarize", None) is False:
+        remedy = f"if there are grey values, flip their coins anew at every visit, likelihood=Bernoulli(binarize=True), or {remedy}"
+    return Finding(
+        "overfitting",
+        "warning",
+        f"training examples score {gap:.2f} +- {error:.2f} nats above test examples, of {gained:.2f} nats gained over no code",
+        remedy,
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #a7c77c95
 def find_few_samples(m, least=10):
     "In clearly more than half of the examples fewer than `least` importance samples count."
-    if "ess" not in m: return None
+    if "ess" not in m:
+        return None
     ess, k = m["ess"], m["n_samples"]
-    if not (ess < least).mean() - 2 * 0.5 / math.sqrt(len(ess)) > 0.5: return None
+    if not (ess < least).mean() - 2 * 0.5 / math.sqrt(len(ess)) > 0.5:
+        return None
     median = float(np.median(ess))
     need, digits = 2 * k * least / median, 10 ** int(math.log10(2 * k * least / median))
-    if need > 30 * k and k >= 100: remedy = "more samples will hardly help: let q come nearer to the true posterior, objective=IWAE(k=50) or posterior=FlowPosterior('iaf')"
-    else: remedy = f"draw more: n_samples={math.ceil(need / digits) * digits}"
-    return Finding("too few samples", "warning", f"of {k:,} importance samples per example {median:.1f} count (median), so log p(x) is low by chance", remedy)
+    if need > 30 * k and k >= 100:
+        remedy = "more samples will hardly help: let q come nearer to the true posterior, objective=IWAE(k=50) or posterior=FlowPosterior('iaf')"
+    else:
+        remedy = f"draw more: n_samples={math.ceil(need / digits) * digits}"
+    return Finding(
+        "too few samples",
+        "warning",
+        f"of {k:,} importance samples per example {median:.1f} count (median), so log p(x) is low by chance",
+        remedy,
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #5823ac98
 def find_refused(m):
     "The likelihood, or the model, cannot take these data."
-    if not m["refused"]: return None
+    if not m["refused"]:
+        return None
     split, message = next(iter(m["refused"].items()))
-    evidence, remedy = message.split(" What to do: ") if " What to do: " in message else message.rsplit(": ", 1) if ": " in message else (message, "give data like those of the training")
-    return Finding("data refused", "error", f"the model cannot take the {split} data: {evidence.removeprefix('x: ').rstrip('.')}", remedy.rstrip("."))
+    evidence, remedy = (
+        message.split(" What to do: ")
+        if " What to do: " in message
+        else message.rsplit(": ", 1)
+        if ": " in message
+        else (message, "give data like those of the training")
+    )
+    return Finding(
+        "data refused",
+        "error",
+        f"the model cannot take the {split} data: {evidence.removeprefix('x: ').rstrip('.')}",
+        remedy.rstrip("."),
+    )
+
 
 def find_shift(m, share=0.05, move=0.5):
     "The test data are clearly unlike the training data: in their range, or in their mean."
-    if "train" not in m or "test" not in m: return None
+    if "train" not in m or "test" not in m:
+        return None
     a, b = (m[name]["x"].reshape(len(m[name]["x"]), -1) for name in ("train", "test"))
     out, out_error = mean_and_error(((b < a.min()) | (b > a.max())).any(axis=1))
     gap, error = overfitting_gap(a.mean(axis=1), b.mean(axis=1))
     spread = float(a.mean(axis=1).std()) + 1e-12
-    beyond, moved = out - 2 * out_error > share + 2 / (len(a) + 1), abs(gap) - 2 * error > move * spread
-    if not (beyond or moved): return None
-    evidence = f"{out:.0%} of the test examples have values outside of [{a.min():.3g}, {a.max():.3g}], the training range" if beyond else f"the mean of a test example is off by {abs(gap) / spread:.1f} standard deviations"
-    return Finding("data unlike the training data", "error", evidence, "prepare both alike, in one call: vaenb.data.from_arrays(x, levels=256)")
+    beyond, moved = (
+        out - 2 * out_error > share + 2 / (len(a) + 1),
+        abs(gap) - 2 * error > move * spread,
+    )
+    if not (beyond or moved):
+        return None
+    evidence = (
+        f"{out:.0%} of the test examples have values outside of [{a.min():.3g}, {a.max():.3g}], the training range"
+        if beyond
+        else f"the mean of a test example is off by {abs(gap) / spread:.1f} standard deviations"
+    )
+    return Finding(
+        "data unlike the training data",
+        "error",
+        evidence,
+        "prepare both alike, in one call: vaenb.data.from_arrays(x, levels=256)",
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #adb7de95
 def find_nonfinite(m):
     "The history or the weights hold NaN or infinite values."
-    bad = {name: int(np.flatnonzero(~np.isfinite(np.asarray(values, float)))[0]) + 1 for name, values in m["history"].items() if not np.isfinite(np.asarray(values, float)).all()}
-    if m["finite"] and not bad: return None
+    bad = {
+        name: int(np.flatnonzero(~np.isfinite(np.asarray(values, float)))[0]) + 1
+        for name, values in m["history"].items()
+        if not np.isfinite(np.asarray(values, float)).all()
+    }
+    if m["finite"] and not bad:
+        return None
     name = min(bad, key=bad.get, default=None)
-    facts = ([f"{name} is not finite in epoch {bad[name]}"] if bad else []) + ([] if m["finite"] else ["the model has weights that are not finite"])
-    return Finding("not finite", "error", " and ".join(facts), "start again with a smaller step that is cut where it is long: compile(keras.optimizers.Adam(1e-4, clipnorm=1.0))")
+    facts = ([f"{name} is not finite in epoch {bad[name]}"] if bad else []) + (
+        [] if m["finite"] else ["the model has weights that are not finite"]
+    )
+    return Finding(
+        "not finite",
+        "error",
+        " and ".join(facts),
+        "start again with a smaller step that is cut where it is long: compile(keras.optimizers.Adam(1e-4, clipnorm=1.0))",
+    )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #4dfe0b4d
-FINDERS = (find_nonfinite, find_refused, find_shift, find_collapse, find_price, find_saturation, find_noise, find_sigma, find_bound, find_overused,
-           find_capacity, find_warmup, find_impatience, find_overfitting, find_aggregate, find_few_samples, find_dead)
+FINDERS = (
+    find_nonfinite,
+    find_refused,
+    find_shift,
+    find_collapse,
+    find_price,
+    find_saturation,
+    find_noise,
+    find_sigma,
+    find_bound,
+    find_overused,
+    find_capacity,
+    find_warmup,
+    find_impatience,
+    find_overfitting,
+    find_aggregate,
+    find_few_samples,
+    find_dead,
+)
 
-def diagnose(
-    model, # a VAE or an Autoencoder
-    data, # a `Dataset`, or an array (n, *image_shape) of test examples; without training data there is no gap to find
-    history=None, # what `fit` returned, or its dict of lists
-    n_samples=1000, # int: importance samples per example, as many as log p(x) will be estimated with
-    n_examples=1000, # int: at most so many of each split are looked at
-    seed=0, # int: of the draws
-):         # list of `Finding`, errors first; empty where nothing was found
-    "What is wrong with the model."
+
+def diagnose(model, data, history=None, n_samples=1000, n_examples=1000, seed=0):
+    """What is wrong with the model.
+
+    - model: a VAE or an Autoencoder
+    - data: a `Dataset`, or an array (n, *image_shape) of test examples; without training data
+      there is no gap to find
+    - history: what `fit` returned, or its dict of lists
+    - n_samples (int): importance samples per example, as many as log p(x) will be estimated with
+    - n_examples (int): at most so many of each split are looked at
+    - seed (int): of the draws
+
+    Returns list of `Finding`, errors first; empty where nothing was found.
+    """
     m = measure(model, data, history, n_samples, n_examples, seed)
     found = [finding for find in FINDERS if (finding := find(m))]
     return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.severity))
 
-def show(
-    findings, # what `diagnose` returned
-    width=100, # int: characters in a line
-):         # str of several lines
-    "The findings as text: each with its evidence and, behind an arrow, its remedy."
-    if not findings: return "Nothing found."
-    wrap = lambda mark, text: textwrap.fill(text, width, initial_indent=f"{mark:>12}", subsequent_indent=" " * 12)
-    return "\n".join(f"{f.severity:<10}  {f.name}\n{wrap('', f.evidence)}\n{wrap('-> ', f.remedy)}" for f in findings)
+
+def show(findings, width=100):
+    """The findings as text: each with its evidence and, behind an arrow, its remedy.
+
+    - findings: what `diagnose` returned
+    - width (int): characters in a line
+
+    Returns str of several lines.
+    """
+    if not findings:
+        return "Nothing found."
+    wrap = lambda mark, text: textwrap.fill(
+        text, width, initial_indent=f"{mark:>12}", subsequent_indent=" " * 12
+    )
+    return "\n".join(
+        f"{f.severity:<10}  {f.name}\n{wrap('', f.evidence)}\n{wrap('-> ', f.remedy)}"
+        for f in findings
+    )

@@ -21,48 +21,65 @@ def _tensors(*values):
     plain = [isinstance(v, (int, float)) for v in values]
     values = [float(v) if p else ops.convert_to_tensor(v) for v, p in zip(values, plain)]
     dtype = keras.backend.result_type(float, *[v.dtype for v, p in zip(values, plain) if not p])
-    return [ops.convert_to_tensor(v, dtype=dtype) if p else ops.cast(v, dtype) for v, p in zip(values, plain)]
+    return [
+        ops.convert_to_tensor(v, dtype=dtype) if p else ops.cast(v, dtype)
+        for v, p in zip(values, plain)
+    ]
 
 # %% ../nbs/foundations/12_distribution.ipynb #a872a8b5
-def sum_event(
-    value,         # (..., *event): one term per coordinate
-    event_ndim=1,  # how many trailing axes make up one event; 0 keeps every coordinate apart
-):                 # (...): one number per example
-    "The sum of `value` over its last `event_ndim` axes; ValueError when it has fewer axes than that."
+def sum_event(value, event_ndim=1):
+    """The sum of `value` over its last `event_ndim` axes; ValueError when it has fewer axes than that.
+
+    - value (..., *event): one term per coordinate
+    - event_ndim: how many trailing axes make up one event; 0 keeps every coordinate apart
+
+    Returns (...): one number per example.
+    """
     if not 0 <= event_ndim <= len(value.shape):
-        raise ValueError(f"sum_event: event_ndim={event_ndim} does not fit the shape {tuple(value.shape)}; "
-                         "pass the number of trailing axes that make up one example, or 0 to sum nothing.")
+        raise ValueError(
+            f"sum_event: event_ndim={event_ndim} does not fit the shape {tuple(value.shape)}; "
+            "pass the number of trailing axes that make up one example, or 0 to sum nothing."
+        )
     return ops.sum(value, axis=tuple(range(-event_ndim, 0))) if event_ndim else value
 
 # %% ../nbs/foundations/12_distribution.ipynb #816a95e9
-def normal_log_prob(
-    x,             # (..., *event): where the density is wanted
-    mu=0.0,        # mean, broadcasts against x
-    logvar=0.0,    # log of the variance, broadcasts against x
-    event_ndim=1,  # trailing axes summed
-):                 # (...): nats per example
-    "log N(x; mu, exp(logvar)), summed over the event."
+def normal_log_prob(x, mu=0.0, logvar=0.0, event_ndim=1):
+    """log N(x; mu, exp(logvar)), summed over the event.
+
+    - x (..., *event): where the density is wanted
+    - mu: mean, broadcasts against x
+    - logvar: log of the variance, broadcasts against x
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example.
+    """
     x, mu, logvar = _tensors(x, mu, logvar)
     eps = (x - mu) * ops.exp(-0.5 * logvar)
     return sum_event(-0.5 * (eps**2 + logvar + math.log(2 * math.pi)), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #3c2d6c59
-def normal_entropy(
-    logvar,        # (..., *event): log of the variance
-    event_ndim=1,  # trailing axes summed
-):                 # (...): nats per example
-    "The entropy of a normal with independent coordinates."
+def normal_entropy(logvar, event_ndim=1):
+    """The entropy of a normal with independent coordinates.
+
+    - logvar (..., *event): log of the variance
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example.
+    """
     (logvar,) = _tensors(logvar)
     return sum_event(0.5 * (logvar + math.log(2 * math.pi * math.e)), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #d6b26ded
-def sample_normal(
-    mu,              # (n, d): means
-    logvar,          # (n, d): log-variances
-    seed=None,       # int, or a keras.random.SeedGenerator; None draws from Keras's global generator
-    n_samples=None,  # k; None for one sample, without a sample axis
-):                   # (n, d), or (n, k, d)
-    "Samples mu + sigma * eps, differentiable in mu and logvar (Kingma and Welling 2014, section 2.4)."
+def sample_normal(mu, logvar, seed=None, n_samples=None):
+    """Samples mu + sigma * eps, differentiable in mu and logvar (Kingma and Welling 2014, section 2.4).
+
+    - mu (n, d): means
+    - logvar (n, d): log-variances
+    - seed: int, or a keras.random.SeedGenerator; None draws from Keras's global generator
+    - n_samples: k; None for one sample, without a sample axis
+
+    Returns (n, d), or (n, k, d).
+    """
     mu, logvar = _tensors(mu, logvar)
     mu, logvar = mu + ops.zeros_like(logvar), logvar + ops.zeros_like(mu)
     inverse = keras.backend.backend() == "jax"
@@ -76,12 +93,15 @@ def sample_normal(
     return mu + (eps / scale if inverse else eps * scale)
 
 # %% ../nbs/foundations/12_distribution.ipynb #e4e380e5
-def bound_logvar(
-    raw,        # (...): any real numbers, such as the output of a dense layer
-    low=-14.0,  # lower bound: sigma is at least exp(-7), about 0.001
-    high=8.0,   # upper bound: sigma is at most exp(4), about 55
-):              # (...): within [low, high]
-    "A log-variance within bounds: `raw` itself in the middle, bent smoothly in the outer tenths; ValueError unless low < high."
+def bound_logvar(raw, low=-14.0, high=8.0):
+    """A log-variance within bounds: `raw` itself in the middle, bent smoothly in the outer tenths; ValueError unless low < high.
+
+    - raw (...): any real numbers, such as the output of a dense layer
+    - low (lower bound): sigma is at least exp(-7), about 0.001
+    - high (upper bound): sigma is at most exp(4), about 55
+
+    Returns (...): within [low, high].
+    """
     if not low < high:
         raise ValueError(f"bound_logvar: low={low} must be below high={high}.")
     (raw,) = _tensors(raw)
@@ -90,103 +110,134 @@ def bound_logvar(
     return middle + margin * ops.softsign((raw - middle) / margin)
 
 # %% ../nbs/foundations/12_distribution.ipynb #57c4ec10
-def normal_kl(
-    mu,                # (..., *event): mean of q
-    logvar,            # (..., *event): log-variance of q
-    prior_mu=0.0,      # mean of p, broadcasts
-    prior_logvar=0.0,  # log-variance of p, broadcasts
-    event_ndim=1,      # trailing axes summed
-):                     # (...): nats per example
-    "KL(q || p) of two normals with independent coordinates (Kingma and Welling 2014, appendix B)."
+def normal_kl(mu, logvar, prior_mu=0.0, prior_logvar=0.0, event_ndim=1):
+    """KL(q || p) of two normals with independent coordinates (Kingma and Welling 2014, appendix B).
+
+    - mu (..., *event): mean of q
+    - logvar (..., *event): log-variance of q
+    - prior_mu: mean of p, broadcasts
+    - prior_logvar: log-variance of p, broadcasts
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example.
+    """
     mu, logvar, prior_mu, prior_logvar = _tensors(mu, logvar, prior_mu, prior_logvar)
     log_ratio = logvar - prior_logvar
     distance = (mu - prior_mu) * ops.exp(-0.5 * prior_logvar)
     return sum_event(0.5 * (ops.expm1(log_ratio) - log_ratio + distance**2), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #3451a127
-def monte_carlo_kl(
-    log_q,    # (n, k): log q(z_i) at samples z_i of q
-    log_p,    # (n, k): log p(z_i) at the same samples
-    axis=-1,  # the sample axis
-):            # (n,): nats per example
-    "The Monte Carlo estimate of KL(q || p): the mean of log q - log p over samples of q."
+def monte_carlo_kl(log_q, log_p, axis=-1):
+    """The Monte Carlo estimate of KL(q || p): the mean of log q - log p over samples of q.
+
+    - log_q (n, k): log q(z_i) at samples z_i of q
+    - log_p (n, k): log p(z_i) at the same samples
+    - axis: the sample axis
+
+    Returns (n,): nats per example.
+    """
     log_q, log_p = _tensors(log_q, log_p)
     return ops.mean(log_q - log_p, axis=axis)
 
 # %% ../nbs/foundations/12_distribution.ipynb #db9618a0
-def bernoulli_log_prob(
-    x,             # (..., *event): 0 or 1; a grey value in between gives the average over flips of a coin with that chance
-    logits,        # (..., *event): log-odds of a 1, broadcasts against x
-    event_ndim=1,  # trailing axes summed
-):                 # (...): nats per example
-    "log p(x) of independent coins, straight from their log-odds."
+def bernoulli_log_prob(x, logits, event_ndim=1):
+    """log p(x) of independent coins, straight from their log-odds.
+
+    - x (..., *event): 0 or 1; a grey value in between gives the average over flips of a coin with
+      that chance
+    - logits (..., *event): log-odds of a 1, broadcasts against x
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example.
+    """
     x, logits = _tensors(x, logits)
     return sum_event(x * logits - ops.softplus(logits), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #a54b9091
-def bernoulli_entropy(
-    logits,        # (..., *event): log-odds of a 1
-    event_ndim=1,  # trailing axes summed
-):                 # (...): nats per example, between 0 and log 2 for each coin
-    "The entropy of independent coins."
+def bernoulli_entropy(logits, event_ndim=1):
+    """The entropy of independent coins.
+
+    - logits (..., *event): log-odds of a 1
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example, between 0 and log 2 for each coin.
+    """
     (logits,) = _tensors(logits)
     a = -ops.abs(logits)
     return sum_event(ops.softplus(a) - a * ops.sigmoid(a), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #288528e9
-def bernoulli_kl(
-    logits,            # (..., *event): log-odds under q
-    prior_logits=0.0,  # log-odds under p, broadcasts; 0 is a fair coin
-    event_ndim=1,      # trailing axes summed
-):                     # (...): nats per example
-    "KL(q || p) of independent coins."
+def bernoulli_kl(logits, prior_logits=0.0, event_ndim=1):
+    """KL(q || p) of independent coins.
+
+    - logits (..., *event): log-odds under q
+    - prior_logits: log-odds under p, broadcasts; 0 is a fair coin
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example.
+    """
     logits, prior_logits = _tensors(logits, prior_logits)
     ones = ops.sigmoid(logits) * (ops.softplus(-prior_logits) - ops.softplus(-logits))
     zeros = ops.sigmoid(-logits) * (ops.softplus(prior_logits) - ops.softplus(logits))
     return sum_event(ones + zeros, event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #57ee436b
-def categorical_log_prob(
-    x,             # (..., *event): whole numbers 0 .. levels-1
-    logits,        # (..., *event, levels): unnormalised log-probabilities; leading axes broadcast against x
-    event_ndim=1,  # trailing axes of x summed
-):                 # (...): nats per example
-    "log p(x) of independent choices among `levels` classes."
+def categorical_log_prob(x, logits, event_ndim=1):
+    """log p(x) of independent choices among `levels` classes.
+
+    - x (..., *event): whole numbers 0 .. levels-1
+    - logits (..., *event, levels): unnormalised log-probabilities; leading axes broadcast against
+      x
+    - event_ndim: trailing axes of x summed
+
+    Returns (...): nats per example.
+    """
     (logits,) = _tensors(logits)
     index = ops.expand_dims(ops.cast(x, "int32"), -1)
     chosen = ops.take_along_axis(ops.log_softmax(logits, axis=-1), index, axis=-1)
     return sum_event(ops.squeeze(chosen, -1), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #b0de904e
-def log_gamma(
-    x,  # (...): positive reals
-):      # (...)
-    "log Gamma(x) for x > 0, differentiable: Stirling's series (Abramowitz and Stegun 6.1.41), after five steps up where x < 5."
+def log_gamma(x):
+    """log Gamma(x) for x > 0, differentiable: Stirling's series (Abramowitz and Stegun 6.1.41), after five steps up where x < 5.
+
+    - x (...): positive reals
+
+    Returns (...).
+    """
     (x,) = _tensors(x)
     small = x < 5.0
     t = ops.where(small, x, ops.ones_like(x))
-    steps = ops.where(small, ops.log(t * (t + 1.0) * (t + 2.0) * (t + 3.0) * (t + 4.0)), ops.zeros_like(x))
+    steps = ops.where(
+        small, ops.log(t * (t + 1.0) * (t + 2.0) * (t + 3.0) * (t + 4.0)), ops.zeros_like(x)
+    )
     y = ops.where(small, x + 5.0, x)
     r = 1.0 / y**2
     series = (1 / 12 - r * (1 / 360 - r * (1 / 1260 - r / 1680))) / y
     return (y - 0.5) * ops.log(y) - y + 0.5 * math.log(2 * math.pi) + series - steps
 
 # %% ../nbs/foundations/12_distribution.ipynb #a0364945
-def poisson_log_prob(
-    x,             # (..., *event): counts 0, 1, 2, ...
-    log_rate,      # (..., *event): log of the expected count, broadcasts against x
-    event_ndim=1,  # trailing axes summed
-):                 # (...): nats per example
-    "log p(x) of independent Poisson counts."
+def poisson_log_prob(x, log_rate, event_ndim=1):
+    """log p(x) of independent Poisson counts.
+
+    - x (..., *event): counts 0, 1, 2, ...
+    - log_rate (..., *event): log of the expected count, broadcasts against x
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example.
+    """
     x, log_rate = _tensors(x, log_rate)
     return sum_event(x * log_rate - ops.exp(log_rate) - log_gamma(x + 1.0), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #aa394a15
-def log_mean_exp(
-    x,        # (..., k): log-weights
-    axis=-1,  # the axis averaged over
-):            # x's shape without that axis
-    "log(mean(exp(x))), shifted by the largest term so that it neither overflows nor underflows."
+def log_mean_exp(x, axis=-1):
+    """log(mean(exp(x))), shifted by the largest term so that it neither overflows nor underflows.
+
+    - x (..., k): log-weights
+    - axis: the axis averaged over
+
+    Returns x's shape without that axis.
+    """
     (x,) = _tensors(x)
     shift = ops.stop_gradient(ops.max(x, axis=axis, keepdims=True))
     shift = ops.where(ops.isfinite(shift), shift, ops.zeros_like(shift))

@@ -16,230 +16,357 @@ import numpy as np
 from keras import ops
 
 # %% ../nbs/measurement/50_evaluation.ipynb #69aaf2a1
-def check_examples(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape), or a `Split`
-):         # (n, *image_shape): what is scored; grey values that stand for chances are settled to 0 or 1
-    "`x`, checked against the model; TypeError unless it is an array, ValueError where it does not fit."
+def check_examples(model, x):
+    """`x`, checked against the model; TypeError unless it is an array, ValueError where it does not fit.
+
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape): or a `Split`
+
+    Returns (n, *image_shape): what is scored; grey values that stand for chances are settled to 0
+    or 1.
+    """
     x = model.check_data(getattr(x, "x", x), once=True)
-    if not isinstance(x, np.ndarray): raise TypeError(f"x is a {type(x).__name__}, but an evaluation goes over the data several times: pass an array")
+    if not isinstance(x, np.ndarray):
+        raise TypeError(
+            f"x is a {type(x).__name__}, but an evaluation goes over the data several times: pass an array"
+        )
     return x
 
-def check_vae(
-    model, # a VAE
-    x, # (n, *image_shape), or a `Split`
-):         # (n, *image_shape): what is scored; grey values that stand for chances are settled to 0 or 1
-    "As `check_examples`; TypeError also unless the model is a VAE."
+
+def check_vae(model, x):
+    """As `check_examples`; TypeError also unless the model is a VAE.
+
+    - model: a VAE
+    - x (n, *image_shape): or a `Split`
+
+    Returns (n, *image_shape): what is scored; grey values that stand for chances are settled to 0
+    or 1.
+    """
     if not all(hasattr(model, part) for part in ("prior", "posterior", "likelihood")):
-        raise TypeError(f"{type(model).__name__} has no prior p(z) and no posterior q(z|x), so it has no likelihood to estimate: pass a VAE, or read `report`, which says what there is")
+        raise TypeError(
+            f"{type(model).__name__} has no prior p(z) and no posterior q(z|x), so it has no likelihood to estimate: pass a VAE, or read `report`, which says what there is"
+        )
     return check_examples(model, x)
 
 # %% ../nbs/measurement/50_evaluation.ipynb #a5f6b68c
-def elbo_terms(
-    model, # a VAE
-    x, # (n, *image_shape)
-):         # dict of float64 arrays (n,), nats per example
-    "`elbo`, `reconstruction` and `kl` of each example; the codes drawn are the same on every call."
+def elbo_terms(model, x):
+    """`elbo`, `reconstruction` and `kl` of each example; the codes drawn are the same on every call.
+
+    - model: a VAE
+    - x (n, *image_shape)
+
+    Returns dict of float64 arrays (n,), nats per example.
+    """
     out = model.predict(check_vae(model, x), verbose=0)
     reconstruction, kl = out["log_px_z"].astype("float64").mean(axis=1), out["kl"].astype("float64")
     return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
 
 # %% ../nbs/measurement/50_evaluation.ipynb #30fe7bce
-def rate_distortion(
-    model, # a VAE
-    x, # (n, *image_shape)
-):         # dict of two floats, nats per example
-    "`rate` (mean KL) and `distortion` (minus the mean reconstruction); ELBO = -(rate + distortion) (Alemi et al. 2018)."
+def rate_distortion(model, x):
+    """`rate` (mean KL) and `distortion` (minus the mean reconstruction); ELBO = -(rate + distortion) (Alemi et al. 2018).
+
+    - model: a VAE
+    - x (n, *image_shape)
+
+    Returns dict of two floats, nats per example.
+    """
     terms = elbo_terms(model, x)
     return {"rate": float(terms["kl"].mean()), "distortion": float(-terms["reconstruction"].mean())}
 
 # %% ../nbs/measurement/50_evaluation.ipynb #9732aeda
-def importance_weights(
-    model, # a VAE
-    x, # (n, *image_shape)
-    n_samples=1000, # int: k, codes drawn per example
-    seed=0, # int: of the draws
-    chunk=64, # int: codes per example that are decoded at once
-):         # (n, k) float32, nats
-    "log w = log p(x|z) + log p(z) - log q(z|x) of codes z drawn from q(z|x) (Burda et al. 2016, eq. 8)."
+def importance_weights(model, x, n_samples=1000, seed=0, chunk=64):
+    """log w = log p(x|z) + log p(z) - log q(z|x) of codes z drawn from q(z|x) (Burda et al. 2016, eq. 8).
+
+    - model: a VAE
+    - x (n, *image_shape)
+    - n_samples (int): k, codes drawn per example
+    - seed (int): of the draws
+    - chunk (int): codes per example that are decoded at once
+
+    Returns (n, k) float32, nats.
+    """
     x = check_vae(model, x)
     model.rewind(seed)
     rows = 1 << max(1, 2**22 // (x[0].size * chunk)).bit_length() - 1
-    pieces = [model._run("log_weights", x, batch_size=rows, n_samples=chunk) for _ in range(0, n_samples, chunk)]
+    pieces = [
+        model._run("log_weights", x, batch_size=rows, n_samples=chunk)
+        for _ in range(0, n_samples, chunk)
+    ]
     return np.concatenate(pieces, axis=1)[:, :n_samples]
 
 # %% ../nbs/measurement/50_evaluation.ipynb #264dc22b
-def importance_bound(
-    log_w, # (n, K): log-weights
-    k, # int: samples in one bound, at most K
-):         # (n,): nats per example
-    "L_k, the log of the mean of k weights, averaged over the K // k disjoint groups of draws; ValueError unless 1 <= k <= K."
+def importance_bound(log_w, k):
+    """L_k, the log of the mean of k weights, averaged over the K // k disjoint groups of draws; ValueError unless 1 <= k <= K.
+
+    - log_w (n, K): log-weights
+    - k (int): samples in one bound, at most K
+
+    Returns (n,): nats per example.
+    """
     n, total = log_w.shape
-    if not 1 <= k <= total: raise ValueError(f"k is {k}, but there are {total} weights per example: choose k between 1 and {total}")
-    groups = log_w[:, :total // k * k].reshape(n, -1, k).astype("float64")
+    if not 1 <= k <= total:
+        raise ValueError(
+            f"k is {k}, but there are {total} weights per example: choose k between 1 and {total}"
+        )
+    groups = log_w[:, : total // k * k].reshape(n, -1, k).astype("float64")
     return (np.logaddexp.reduce(groups, axis=2) - math.log(k)).mean(axis=1)
 
 # %% ../nbs/measurement/50_evaluation.ipynb #90080f3f
-def effective_sample_size(
-    log_w, # (n, k): log-weights
-):         # (n,): between 1 and k
-    "How many equal weights would be worth as much: (sum w)^2 / sum w^2 (Kish 1965)."
+def effective_sample_size(log_w):
+    """How many equal weights would be worth as much: (sum w)^2 / sum w^2 (Kish 1965).
+
+    - log_w (n, k): log-weights
+
+    Returns (n,): between 1 and k.
+    """
     w = np.exp((log_w - log_w.max(axis=1, keepdims=True)).astype("float64"))
     return w.sum(axis=1) ** 2 / (w**2).sum(axis=1)
 
 # %% ../nbs/measurement/50_evaluation.ipynb #89d4b13a
-def log_likelihood_curve(
-    model, # a VAE
-    x, # (n, *image_shape)
-    ks, # list of ints: numbers of samples
-    seed=0, # int: of the draws
-):         # (len(ks),): mean over the examples, nats
-    "The bound L_k for each k, from the same draws: it starts at the ELBO and rises to log p(x)."
+def log_likelihood_curve(model, x, ks, seed=0):
+    """The bound L_k for each k, from the same draws: it starts at the ELBO and rises to log p(x).
+
+    - model: a VAE
+    - x (n, *image_shape)
+    - ks (list of ints): numbers of samples
+    - seed (int): of the draws
+
+    Returns (len(ks),): mean over the examples, nats.
+    """
     log_w = importance_weights(model, x, max(ks), seed)
     return np.array([importance_bound(log_w, k).mean() for k in ks])
 
 # %% ../nbs/measurement/50_evaluation.ipynb #08fce086
-def bits_per_dim(
-    nats, # (...): a cost in nats per example, such as a negative log-likelihood
-    image_shape, # tuple: shape of one example
-):         # (...): bits per number of x
-    "The same cost in bits per dimension: divided by log 2 and by how many numbers an example has."
+def bits_per_dim(nats, image_shape):
+    """The same cost in bits per dimension: divided by log 2 and by how many numbers an example has.
+
+    - nats (...): a cost in nats per example, such as a negative log-likelihood
+    - image_shape (tuple): shape of one example
+
+    Returns (...): bits per number of x.
+    """
     return nats / (math.log(2) * math.prod(image_shape))
 
 # %% ../nbs/measurement/50_evaluation.ipynb #6b6a5092
-def kl_per_dimension(
-    model, # a VAE whose posterior and prior have independent coordinates
-    x, # (n, *image_shape)
-):         # (d,): nats per example
-    "The mean KL of each coordinate of the code; they sum to the rate. ValueError where the KL is not such a sum."
+def kl_per_dimension(model, x):
+    """The mean KL of each coordinate of the code; they sum to the rate. ValueError where the KL is not such a sum.
+
+    - model: a VAE whose posterior and prior have independent coordinates
+    - x (n, *image_shape)
+
+    Returns (d,): nats per example.
+    """
     x = check_vae(model, x)
     kl = model.posterior.kl(model.posterior_params(x), model.prior, event_ndim=0)
     if kl is None or tuple(kl.shape) != (len(x), model.latent_dim):
-        raise ValueError(f"the KL from {model.posterior} to {model.prior} is not a sum over coordinates: rank the units by unit_variance, or take mutual_information of the whole code")
+        raise ValueError(
+            f"the KL from {model.posterior} to {model.prior} is not a sum over coordinates: rank the units by unit_variance, or take mutual_information of the whole code"
+        )
     return ops.convert_to_numpy(kl).astype("float64").mean(axis=0)
 
 # %% ../nbs/measurement/50_evaluation.ipynb #bf91481d
-def unit_variance(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape)
-):         # (d,)
-    "The variance over the examples of each coordinate of the code (of a VAE: of the posterior's mean)."
+def unit_variance(model, x):
+    """The variance over the examples of each coordinate of the code (of a VAE: of the posterior's mean).
+
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape)
+
+    Returns (d,).
+    """
     return model.encode(check_examples(model, x)).astype("float64").var(axis=0)
 
 # %% ../nbs/measurement/50_evaluation.ipynb #e1f32f1e
-def active_units(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape)
-    threshold=0.01, # float: variance above which a unit counts; without a prior in shares of the largest variance
-):         # int
-    "How many coordinates of the code react to x (Burda et al. 2016, section 5.2)."
+def active_units(model, x, threshold=0.01):
+    """How many coordinates of the code react to x (Burda et al. 2016, section 5.2).
+
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape)
+    - threshold (float): variance above which a unit counts; without a prior in shares of the
+      largest variance
+
+    Returns int.
+    """
     variance = unit_variance(model, x)
     return int((variance > threshold * (1 if hasattr(model, "prior") else variance.max())).sum())
 
 # %% ../nbs/measurement/50_evaluation.ipynb #0d4d3ffb
-def weigh_units(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape)
-):         # (d,) numbers, and what they are: "nats" or "variance"
-    "What each coordinate of the code costs, or how much it varies where the KL is not a sum over coordinates."
-    x = check_examples(model, x)
-    try: return kl_per_dimension(model, x), "nats"
-    except (TypeError, ValueError): return unit_variance(model, x), "variance"
+def weigh_units(model, x):
+    """What each coordinate of the code costs, or how much it varies where the KL is not a sum over coordinates.
 
-def order_units(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape)
-):         # (d,) ints
-    "The coordinates of the code from the most to the least important, by `weigh_units`."
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape)
+
+    Returns (d,) numbers, and what they are: "nats" or "variance".
+    """
+    x = check_examples(model, x)
+    try:
+        return kl_per_dimension(model, x), "nats"
+    except (TypeError, ValueError):
+        return unit_variance(model, x), "variance"
+
+
+def order_units(model, x):
+    """The coordinates of the code from the most to the least important, by `weigh_units`.
+
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape)
+
+    Returns (d,) ints.
+    """
     return np.argsort(-weigh_units(model, x)[0], kind="stable")
 
 # %% ../nbs/measurement/50_evaluation.ipynb #2ca14d4b
-def aggregate_log_prob(
-    posterior, # the model's posterior
-    params, # dict of (n, ...): its parameters for n examples
-    z, # (m, d): codes
-):         # (m,): nats
-    "log q(z), where q(z) is the mixture of the n posteriors with equal weights."
+def aggregate_log_prob(posterior, params, z):
+    """log q(z), where q(z) is the mixture of the n posteriors with equal weights.
+
+    - posterior: the model's posterior
+    - params: dict of (n, ...): its parameters for n examples
+    - z (m, d): codes
+
+    Returns (m,): nats.
+    """
     n = len(keras.tree.flatten(params)[0])
     rows = min(n, 4096)
-    codes = max(1, 2**23 // (rows * max(z[0].size, 64)))    # pairs at once; a flow's networks are about 64 wide
+    codes = max(
+        1, 2**23 // (rows * max(z[0].size, 64))
+    )  # pairs at once; a flow's networks are about 64 wide
     total = np.full(len(z), -np.inf)
     for i in range(0, n, rows):
-        part = keras.tree.map_structure(lambda p: p[i:i + rows], params)
+        part = keras.tree.map_structure(lambda p: p[i : i + rows], params)
         for j in range(0, len(z), codes):
-            some = np.broadcast_to(z[j:j + codes], (min(rows, n - i), *z[j:j + codes].shape))
+            some = np.broadcast_to(z[j : j + codes], (min(rows, n - i), *z[j : j + codes].shape))
             log_q = ops.convert_to_numpy(posterior.log_prob(part, some)).astype("float64")
-            total[j:j + codes] = np.logaddexp(total[j:j + codes], np.logaddexp.reduce(log_q, axis=0))
+            total[j : j + codes] = np.logaddexp(
+                total[j : j + codes], np.logaddexp.reduce(log_q, axis=0)
+            )
     return total - math.log(n)
 
 # %% ../nbs/measurement/50_evaluation.ipynb #67687af8
-def mutual_information(
-    model, # a VAE
-    x, # (n, *image_shape)
-    seed=0, # int: of the draws
-    n_codes=1000, # int: codes drawn, of examples in random order; q(z) is made of all of x
-):         # float: nats, at most log n
-    "I(x; z) under q, the mean of log q(z|x) - log q(z), with q(z) the mixture of the posteriors of these x (Hoffman and Johnson 2016); ValueError where q knows its density only at its own draws."
+def mutual_information(model, x, seed=0, n_codes=1000):
+    """I(x; z) under q, the mean of log q(z|x) - log q(z), with q(z) the mixture of the posteriors of these x (Hoffman and Johnson 2016); ValueError where q knows its density only at its own draws.
+
+    - model: a VAE
+    - x (n, *image_shape)
+    - seed (int): of the draws
+    - n_codes (int): codes drawn, of examples in random order; q(z) is made of all of x
+
+    Returns float: nats, at most log n.
+    """
     x = check_vae(model, x)
-    if not model.posterior.has_density: raise ValueError(f"I(x; z) needs the density of one example's code under the posteriors of all others, which {model.posterior} cannot give: compare rates instead, or use a posterior with an inverse such as iaf")
+    if not model.posterior.has_density:
+        raise ValueError(
+            f"I(x; z) needs the density of one example's code under the posteriors of all others, which {model.posterior} cannot give: compare rates instead, or use a posterior with an inverse such as iaf"
+        )
     params = model.posterior_params(x)
-    some = np.resize(np.random.default_rng(seed).permutation(len(x)), n_codes)     # in turn, if there are fewer examples
+    some = np.resize(
+        np.random.default_rng(seed).permutation(len(x)), n_codes
+    )  # in turn, if there are fewer examples
     z, log_q = model.posterior.sample(keras.tree.map_structure(lambda p: p[some], params), 1, seed)
     z, log_q = ops.convert_to_numpy(z)[:, 0], ops.convert_to_numpy(log_q)[:, 0]
     return float(np.mean(log_q - aggregate_log_prob(model.posterior, params, z)))
 
 # %% ../nbs/measurement/50_evaluation.ipynb #8db59059
-def rebuilding_terms(
-    model, # an Autoencoder
-    x, # (n, *image_shape)
-):         # dict of float64 arrays (n,)
-    "`reconstruction`, log p(x|z) in nats, and `squared_error`, the mean over the numbers of x, of each example."
+def rebuilding_terms(model, x):
+    """`reconstruction`, log p(x|z) in nats, and `squared_error`, the mean over the numbers of x, of each example.
+
+    - model: an Autoencoder
+    - x (n, *image_shape)
+
+    Returns dict of float64 arrays (n,).
+    """
     x = check_examples(model, x)
     model.check_targets(x, None)
     log_px_z, squared = [], []
     for i in range(0, len(x), model.rows):
-        some = x[i:i + model.rows]
+        some = x[i : i + model.rows]
         out = model._run("call", some, batch_size=model.rows)
-        log_px_z.append(ops.convert_to_numpy(model.likelihood.log_prob(some, out["features"])).astype("float64"))
-        squared.append(((out["reconstruction"].astype("float64") - some) ** 2).reshape(len(some), -1).mean(axis=1))
+        log_px_z.append(
+            ops.convert_to_numpy(model.likelihood.log_prob(some, out["features"])).astype("float64")
+        )
+        squared.append(
+            ((out["reconstruction"].astype("float64") - some) ** 2)
+            .reshape(len(some), -1)
+            .mean(axis=1)
+        )
     return {"reconstruction": np.concatenate(log_px_z), "squared_error": np.concatenate(squared)}
 
 # %% ../nbs/measurement/50_evaluation.ipynb #6c93e6fd
-def _averages(terms, n): # terms: dict of (n,)
+def _averages(terms, n):
+    """- terms: dict of (n,)"""
     mean = {name: float(value.mean()) for name, value in terms.items()}
-    return mean | {f"{name}_se": float(value.std(ddof=1) / n**0.5) if n > 1 else float("nan") for name, value in terms.items()}
+    return mean | {
+        f"{name}_se": float(value.std(ddof=1) / n**0.5) if n > 1 else float("nan")
+        for name, value in terms.items()
+    }
 
-def report(
-    model, # a VAE or an Autoencoder
-    x, # (n, *image_shape)
-    n_samples=1000, # int: importance samples per example
-    seed=0, # int: of the draws
-):         # dict of plain numbers, fit for JSON; None: not known
-    "What there is to say about a model on `x`, in nats per example where no unit is named; `_se` is a standard error over the examples."
+
+def report(model, x, n_samples=1000, seed=0):
+    """What there is to say about a model on `x`, in nats per example where no unit is named; `_se` is a standard error over the examples.
+
+    - model: a VAE or an Autoencoder
+    - x (n, *image_shape)
+    - n_samples (int): importance samples per example
+    - seed (int): of the draws
+
+    Returns dict of plain numbers, fit for JSON; None: not known.
+    """
     x = check_examples(model, x)
     n = len(x)
-    facts = {"active_units": active_units(model, x), "latent_dim": model.latent_dim, "n_examples": n, "dimensions": math.prod(model.image_shape)}
-    if not hasattr(model, "posterior"): return _averages(rebuilding_terms(model, x), n) | facts
-    found = _averages({**elbo_terms(model, x), "log_likelihood": model.log_likelihood(x, n_samples, seed)}, n)
-    weights = importance_weights(model, x[::-(-n // 512)], n_samples, seed)
+    facts = {
+        "active_units": active_units(model, x),
+        "latent_dim": model.latent_dim,
+        "n_examples": n,
+        "dimensions": math.prod(model.image_shape),
+    }
+    if not hasattr(model, "posterior"):
+        return _averages(rebuilding_terms(model, x), n) | facts
+    found = _averages(
+        {**elbo_terms(model, x), "log_likelihood": model.log_likelihood(x, n_samples, seed)}, n
+    )
+    weights = importance_weights(model, x[:: -(-n // 512)], n_samples, seed)
     return {
-        **found, "nll": -found["log_likelihood"], "bits_per_dim": bits_per_dim(-found["log_likelihood"], model.image_shape),
-        "mutual_information": mutual_information(model, x, seed) if model.posterior.has_density else None,
-        "effective_samples": float(np.median(effective_sample_size(weights))), "n_samples": n_samples, **facts}
+        **found,
+        "nll": -found["log_likelihood"],
+        "bits_per_dim": bits_per_dim(-found["log_likelihood"], model.image_shape),
+        "mutual_information": mutual_information(model, x, seed)
+        if model.posterior.has_density
+        else None,
+        "effective_samples": float(np.median(effective_sample_size(weights))),
+        "n_samples": n_samples,
+        **facts,
+    }
 
 # %% ../nbs/measurement/50_evaluation.ipynb #a9de8c4f
-def show(
-    report, # dict: what `report` returned
-):         # str of several lines
-    "The report as a table of text: nats per example, their standard error, and bits per dimension (positive: a cost)."
-    names = {"elbo": "ELBO", "log_likelihood": "log p(x)", "reconstruction": "reconstruction", "kl": "KL"}
+def show(report):
+    """The report as a table of text: nats per example, their standard error, and bits per dimension (positive: a cost).
+
+    - report (dict): what `report` returned
+
+    Returns str of several lines.
+    """
+    names = {
+        "elbo": "ELBO",
+        "log_likelihood": "log p(x)",
+        "reconstruction": "reconstruction",
+        "kl": "KL",
+    }
     lines = [f"{'':<18}{'nats per example':>17}{'+-':>8}{'bits per dim':>15}"]
     for key, name in names.items():
-        if key not in report: continue
+        if key not in report:
+            continue
         bits = bits_per_dim(report[key] if key == "kl" else -report[key], (report["dimensions"],))
         lines.append(f"{name:<18}{report[key]:>17.2f}{report[key + '_se']:>8.2f}{bits:>15.4f}")
-    if "squared_error" in report: lines.append(f"{'squared error':<18}{report['squared_error']:>17.5f}   per number, +- {report['squared_error_se']:.5f}")
-    if report.get("mutual_information") is not None: lines.append(f"{'I(x; z)':<18}{report['mutual_information']:>17.2f}   at most log n = {math.log(report['n_examples']):.2f}")
+    if "squared_error" in report:
+        lines.append(
+            f"{'squared error':<18}{report['squared_error']:>17.5f}   per number, +- {report['squared_error_se']:.5f}"
+        )
+    if report.get("mutual_information") is not None:
+        lines.append(
+            f"{'I(x; z)':<18}{report['mutual_information']:>17.2f}   at most log n = {math.log(report['n_examples']):.2f}"
+        )
     lines.append(f"{'active units':<18}{report['active_units']:>17d}   of {report['latent_dim']}")
-    if "effective_samples" in report: lines.append(f"{'effective samples':<18}{report['effective_samples']:>17.1f}   of {report['n_samples']:,} per example (median)")
+    if "effective_samples" in report:
+        lines.append(
+            f"{'effective samples':<18}{report['effective_samples']:>17.1f}   of {report['n_samples']:,} per example (median)"
+        )
     return "\n".join(lines + [f"{'examples':<18}{report['n_examples']:>17,}"])

@@ -29,35 +29,67 @@ from .plot import code_axes
 from .vae import StandardNormal
 
 # %% ../nbs/seeing/62_explorer.ipynb #56261de4
-def code_scale(
-    model, # a `VAE` or `Autoencoder`
-    codes, # (n, latent_dim): codes of data
-):         # dict: `mean` and `scale` (latent_dim,), `scale_of` their owner, `draws` (m, latent_dim) or None where a normal does
-    "The middle and the unit of each slider; a dimension that never moves gets the unit 1."
-    if not hasattr(model, "prior"): draws, owner = codes, "the codes"
-    elif isinstance(model.prior, StandardNormal): return {"mean": np.zeros(model.latent_dim), "scale": np.ones(model.latent_dim), "scale_of": "the prior", "draws": None}
-    else: draws, owner = model.draw_codes(4000, 0), "the prior"
+def code_scale(model, codes):
+    """The middle and the unit of each slider; a dimension that never moves gets the unit 1.
+
+    - model: a `VAE` or `Autoencoder`
+    - codes (n, latent_dim): codes of data
+
+    Returns dict: `mean` and `scale` (latent_dim,), `scale_of` their owner, `draws` (m,
+    latent_dim) or None where a normal does.
+    """
+    if not hasattr(model, "prior"):
+        draws, owner = codes, "the codes"
+    elif isinstance(model.prior, StandardNormal):
+        return {
+            "mean": np.zeros(model.latent_dim),
+            "scale": np.ones(model.latent_dim),
+            "scale_of": "the prior",
+            "draws": None,
+        }
+    else:
+        draws, owner = model.draw_codes(4000, 0), "the prior"
     scale = draws.std(0, dtype="float64")
-    return {"mean": draws.mean(0, dtype="float64"), "scale": np.where(scale > 1e-9, scale, 1), "scale_of": owner, "draws": draws if hasattr(model, "prior") else None}
+    return {
+        "mean": draws.mean(0, dtype="float64"),
+        "scale": np.where(scale > 1e-9, scale, 1),
+        "scale_of": owner,
+        "draws": draws if hasattr(model, "prior") else None,
+    }
 
 # %% ../nbs/seeing/62_explorer.ipynb #6675648d
-def floats_text(x): # x: array of numbers
-    "The numbers as base64 of little-endian float32."
+def floats_text(x):
+    """The numbers as base64 of little-endian float32.
+
+    - x: array of numbers
+    """
     return base64.b64encode(np.asarray(x, "<f4").tobytes()).decode()
 
-def to_bytes(x, value_range): # x: (...) numbers; value_range: two numbers, which become 0 and 255
-    "Grey levels, uint8 (...)."
-    low, high = value_range
-    return np.rint(np.clip((np.asarray(x, "float32") - low) / ((high - low) or 1), 0, 1) * 255).astype("uint8")
 
-def picture_sheet(
-    x, # (n, h, w, c) with one or three channels, or (n, d)
-    value_range, # two numbers: black and white
-    columns=20, # int: pictures in a row
-    limit=300_000, # int: bytes above which a PNG becomes a JPEG
-):     # dict that JSON can hold: n, and png (an address) with columns, or values
-    "All pictures as one, in a `data:` address; vectors as text."
-    if x.ndim == 2: return {"n": len(x), "values": floats_text(x)}
+def to_bytes(x, value_range):
+    """Grey levels, uint8 (...).
+
+    - x: (...) numbers
+    - value_range: two numbers, which become 0 and 255
+    """
+    low, high = value_range
+    return np.rint(
+        np.clip((np.asarray(x, "float32") - low) / ((high - low) or 1), 0, 1) * 255
+    ).astype("uint8")
+
+
+def picture_sheet(x, value_range, columns=20, limit=300000):
+    """All pictures as one, in a `data:` address; vectors as text.
+
+    - x: (n, h, w, c) with one or three channels, or (n, d)
+    - value_range (two numbers): black and white
+    - columns (int): pictures in a row
+    - limit (int): bytes above which a PNG becomes a JPEG
+
+    Returns dict that JSON can hold: n, and png (an address) with columns, or values.
+    """
+    if x.ndim == 2:
+        return {"n": len(x), "values": floats_text(x)}
     n, h, w, c = x.shape
     sheet = np.zeros((-(-n // columns) * columns, h, w, c), "uint8")
     sheet[:n] = to_bytes(x, value_range)
@@ -65,212 +97,408 @@ def picture_sheet(
     for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 80})):
         memory = io.BytesIO()
         Image.fromarray(sheet[..., 0] if c == 1 else sheet).save(memory, kind, **options)
-        if memory.tell() <= limit: break
-    return {"n": n, "columns": columns, "png": f"data:image/{kind};base64," + base64.b64encode(memory.getvalue()).decode()}
+        if memory.tell() <= limit:
+            break
+    return {
+        "n": n,
+        "columns": columns,
+        "png": f"data:image/{kind};base64," + base64.b64encode(memory.getvalue()).decode(),
+    }
 
 # %% ../nbs/seeing/62_explorer.ipynb #d4826d7e
-def ink_size(
-    x, # (n, h, w, 1) images on [0, 1]
-):     # float, or None where the images are not ink on an empty ground
-    "The usual share of the frame's side that a drawing fills; the ground is taken to be 0."
-    if x.ndim != 4 or x.shape[-1] != 1 or np.median(x) > 0.1 or np.median(x[:, [0, -1], :]) > 0.1: return None
+def ink_size(x):
+    """The usual share of the frame's side that a drawing fills; the ground is taken to be 0.
+
+    - x: (n, h, w, 1) images on [0, 1]
+
+    Returns float, or None where the images are not ink on an empty ground.
+    """
+    if x.ndim != 4 or x.shape[-1] != 1 or np.median(x) > 0.1 or np.median(x[:, [0, -1], :]) > 0.1:
+        return None
     inked = x[..., 0] > 0.2
     spans = []
     for axis in (1, 2):
         line = inked.any(axis=axis)
-        spans.append(np.where(line.any(1), line.shape[1] - line[:, ::-1].argmax(1) - line.argmax(1), 0) / line.shape[1])
+        spans.append(
+            np.where(line.any(1), line.shape[1] - line[:, ::-1].argmax(1) - line.argmax(1), 0)
+            / line.shape[1]
+        )
     return float(np.median(np.maximum(*spans)))
 
 # %% ../nbs/seeing/62_explorer.ipynb #8a8a08ef
-def as_dataset(source, image_shape=None): # source: a `Dataset`, or an array (n, *event_shape)
-    "What the explorer reads of data: dict of `examples`, `train` (Split), `split` (str), `shape`, `range`, `levels`, `classes`."
+def as_dataset(source, image_shape=None):
+    """What the explorer reads of data: dict of `examples`, `train` (Split), `split` (str), `shape`, `range`, `levels`, `classes`.
+
+    - source: a `Dataset`, or an array (n, *event_shape)
+    """
     if not hasattr(source, "train"):
         x = np.asarray(source, "float32")
         low, high = float(x.min()), float(x.max())
-        return {"examples": Split(x), "train": Split(x), "split": "given", "shape": tuple(image_shape or x.shape[1:]),
-                "range": (0.0, 1.0) if 0 <= low and high <= 1 else (low, high), "levels": None, "classes": None}
+        return {
+            "examples": Split(x),
+            "train": Split(x),
+            "split": "given",
+            "shape": tuple(image_shape or x.shape[1:]),
+            "range": (0.0, 1.0) if 0 <= low and high <= 1 else (low, high),
+            "levels": None,
+            "classes": None,
+        }
     held = source.test if len(source.test) else source.train
-    return {"examples": held, "train": source.train, "split": "test" if len(source.test) else "training", "shape": tuple(image_shape or source.image_shape),
-            "range": tuple(map(float, source.value_range)), "levels": source.levels, "classes": source.class_names}
+    return {
+        "examples": held,
+        "train": source.train,
+        "split": "test" if len(source.test) else "training",
+        "shape": tuple(image_shape or source.image_shape),
+        "range": tuple(map(float, source.value_range)),
+        "levels": source.levels,
+        "classes": source.class_names,
+    }
+
 
 def _shown_shape(shape, event_shape):
-    if math.prod(shape) != math.prod(event_shape): raise ValueError(f"image_shape {tuple(shape)} does not fit examples of shape {tuple(event_shape)}: both must hold as many numbers")
+    if math.prod(shape) != math.prod(event_shape):
+        raise ValueError(
+            f"image_shape {tuple(shape)} does not fit examples of shape {tuple(event_shape)}: both must hold as many numbers"
+        )
     shape = (*shape, 1) if len(shape) == 2 else tuple(shape)
     return shape if len(shape) == 3 and shape[-1] in (1, 3) else (math.prod(shape),)
 
 # %% ../nbs/seeing/62_explorer.ipynb #0bb1e67d
-def code_facts(model, x, codes): # x: (n, *event_shape); codes: (m, d), those that are shown
-    "Order, units and places of the codes, as a dict that JSON can hold."
+def code_facts(model, x, codes):
+    """Order, units and places of the codes, as a dict that JSON can hold.
+
+    - x (n, *event_shape)
+    - codes (m, d): those that are shown
+    """
     (weight, unit), scale = weigh_units(model, x), code_scale(model, codes)
     order = np.argsort(-weight, kind="stable")
-    draws = np.random.default_rng(0).normal(size=(4000, model.latent_dim)) if scale["draws"] is None else (scale["draws"] - scale["mean"]) / scale["scale"]
-    norm, sources = np.linalg.norm(draws, axis=1), [{"name": "the prior" if hasattr(model, "prior") else "a normal fitted to the codes", "warm": scale["draws"] is None or None}]
-    if scale["draws"] is not None: sources[0]["draws"] = floats_text(scale["draws"][:400])
+    draws = (
+        np.random.default_rng(0).normal(size=(4000, model.latent_dim))
+        if scale["draws"] is None
+        else (scale["draws"] - scale["mean"]) / scale["scale"]
+    )
+    norm, sources = (
+        np.linalg.norm(draws, axis=1),
+        [
+            {
+                "name": "the prior" if hasattr(model, "prior") else "a normal fitted to the codes",
+                "warm": scale["draws"] is None or None,
+            }
+        ],
+    )
+    if scale["draws"] is not None:
+        sources[0]["draws"] = floats_text(scale["draws"][:400])
     return {
-        "latent_dim": model.latent_dim, "weight": weight.tolist(), "unit": unit, "order": order.tolist(),
-        "dead": (weight < 0.01 * (1 if hasattr(model, "prior") else weight.max())).tolist(), "plane": [*order[:2].tolist(), 0][:2],
-        "axes": code_axes(codes).tolist() if model.latent_dim > 2 and len(codes) > 1 else None, "codes": floats_text(codes), "points": len(codes),
-        "mean": scale["mean"].tolist(), "scale": scale["scale"].tolist(), "scale_of": scale["scale_of"], "norm": [float(norm.mean()), float(norm.std())],
-        "drawn": "draws from the prior" if hasattr(model, "prior") else "most codes", "circles": isinstance(getattr(model, "prior", None), StandardNormal), "sources": sources}
+        "latent_dim": model.latent_dim,
+        "weight": weight.tolist(),
+        "unit": unit,
+        "order": order.tolist(),
+        "dead": (weight < 0.01 * (1 if hasattr(model, "prior") else weight.max())).tolist(),
+        "plane": [*order[:2].tolist(), 0][:2],
+        "axes": code_axes(codes).tolist() if model.latent_dim > 2 and len(codes) > 1 else None,
+        "codes": floats_text(codes),
+        "points": len(codes),
+        "mean": scale["mean"].tolist(),
+        "scale": scale["scale"].tolist(),
+        "scale_of": scale["scale_of"],
+        "norm": [float(norm.mean()), float(norm.std())],
+        "drawn": "draws from the prior" if hasattr(model, "prior") else "most codes",
+        "circles": isinstance(getattr(model, "prior", None), StandardNormal),
+        "sources": sources,
+    }
 
 # %% ../nbs/seeing/62_explorer.ipynb #70d82338
-def view_facts(
-    model, # a `VAE` or `Autoencoder`
-    source, # a `Dataset`, or an array (n, *event_shape)
-    image_shape=None, # tuple: what vectors stand for, if they are images
-    n_points=600, # int: codes on the map, at most
-    budget=400_000, # int: pixels of embedded examples, at most
-):          # dict that JSON can hold
-    "All that the view knows besides the decoder; ValueError where data and model do not fit."
+def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
+    """All that the view knows besides the decoder; ValueError where data and model do not fit.
+
+    - model: a `VAE` or `Autoencoder`
+    - source: a `Dataset`, or an array (n, *event_shape)
+    - image_shape (tuple): what vectors stand for, if they are images
+    - n_points (int): codes on the map, at most
+    - budget (int): pixels of embedded examples, at most
+
+    Returns dict that JSON can hold.
+    """
     known = as_dataset(source, image_shape)
     some = np.random.default_rng(0).permutation(len(known["examples"]))
     shape, rows = _shown_shape(known["shape"], known["examples"].x.shape[1:]), some[:n_points]
     x, labels = np.asarray(known["examples"].x[some[:2000]], "float32"), known["examples"].labels
-    thumbs = x[:max(12, min(len(rows), budget // math.prod(shape) // (1 if len(shape) == 3 else 8)))].reshape(-1, *shape)
+    thumbs = x[
+        : max(12, min(len(rows), budget // math.prod(shape) // (1 if len(shape) == 3 else 8)))
+    ].reshape(-1, *shape)
     (low, high), box = known["range"], None
-    if len(shape) == 3 and high > low: box = ink_size((thumbs - low) / (high - low))
+    if len(shape) == 3 and high > low:
+        box = ink_size((thumbs - low) / (high - low))
     return {
-        **code_facts(model, x, model.encode(x[:len(rows)])),
-        "shape": list(shape), "range": [low, high], "levels": known["levels"], "thumbs": picture_sheet(thumbs, known["range"]), "index": rows.tolist(),
-        "labels": None if labels is None else labels[rows].tolist(), "label_range": None if labels is None else [int(labels.min()), int(labels.max())],
+        **code_facts(model, x, model.encode(x[: len(rows)])),
+        "shape": list(shape),
+        "range": [low, high],
+        "levels": known["levels"],
+        "thumbs": picture_sheet(thumbs, known["range"]),
+        "index": rows.tolist(),
+        "labels": None if labels is None else labels[rows].tolist(),
+        "label_range": None if labels is None else [int(labels.min()), int(labels.max())],
         "classes": list(known["classes"]) if known["classes"] and labels is not None else None,
-        "split": known["split"], "drawing": box and {"box": box}, "notes": []}
+        "split": known["split"],
+        "drawing": box and {"box": box},
+        "notes": [],
+    }
 
 # %% ../nbs/seeing/62_explorer.ipynb #3932a53d
-def atlas_facts(
-    model, # a `VAE` or `Autoencoder`
-    facts, # what `view_facts` returned
-    n=15, # int: frames in a row and in a column
-    reach=3, # float: how far they go, in units
-):        # dict that JSON can hold
-    "Decoded frames over the two leading dimensions, bottom row first."
+def atlas_facts(model, facts, n=15, reach=3):
+    """Decoded frames over the two leading dimensions, bottom row first.
+
+    - model: a `VAE` or `Autoencoder`
+    - facts: what `view_facts` returned
+    - n (int): frames in a row and in a column
+    - reach (float): how far they go, in units
+
+    Returns dict that JSON can hold.
+    """
     across, up = facts["plane"]
-    ticks, mean, scale = np.linspace(-reach, reach, n), np.array(facts["mean"]), np.array(facts["scale"])
+    ticks, mean, scale = (
+        np.linspace(-reach, reach, n),
+        np.array(facts["mean"]),
+        np.array(facts["scale"]),
+    )
     z = np.tile(mean, (n * n, 1))
-    z[:, across], z[:, up] = mean[across] + scale[across] * np.tile(ticks, n), mean[up] + scale[up] * np.repeat(ticks, n)
-    return {"dims": [across, up], "side": n, "reach": reach, **picture_sheet(model.decode(z.astype("float32")).reshape(-1, *facts["shape"]), facts["range"], n)}
+    z[:, across], z[:, up] = (
+        mean[across] + scale[across] * np.tile(ticks, n),
+        mean[up] + scale[up] * np.repeat(ticks, n),
+    )
+    return {
+        "dims": [across, up],
+        "side": n,
+        "reach": reach,
+        **picture_sheet(
+            model.decode(z.astype("float32")).reshape(-1, *facts["shape"]), facts["range"], n
+        ),
+    }
 
 # %% ../nbs/seeing/62_explorer.ipynb #aefb7b17
 def module_source():
     "The text of the ES module that draws the explorer; its default export has `render`, as anywidget wants it."
     own = (importlib.resources.files("vaenb") / "explorer.js").read_text(encoding="utf-8")
     networks = re.sub(r"^export\s+", "", network_source(), flags=re.M)
-    return f"const {{ makeModel }} = (() => {{\n{networks}\nreturn {{ makeModel }};\n}})();\n" + own.replace('import { makeModel } from "./network.js";\n', "", 1)
+    return (
+        f"const {{ makeModel }} = (() => {{\n{networks}\nreturn {{ makeModel }};\n}})();\n"
+        + own.replace('import { makeModel } from "./network.js";\n', "", 1)
+    )
 
-def static_facts(
-    model, # a `VAE` or `Autoencoder`
-    facts, # what `view_facts` returned
-    max_bytes=1_000_000, # int: of the networks as text
-):         # dict that JSON can hold
-    "The facts with a decoder that needs no kernel, and a sentence about what is missing."
+
+def static_facts(model, facts, max_bytes=1000000):
+    """The facts with a decoder that needs no kernel, and a sentence about what is missing.
+
+    - model: a `VAE` or `Autoencoder`
+    - facts: what `view_facts` returned
+    - max_bytes (int): of the networks as text
+
+    Returns dict that JSON can hold.
+    """
     packed, found = None, facts["thumbs"]["n"]
     for encoder in (True, False):
-        try: packed = packed or pack_model(model, encoder=encoder, max_bytes=max_bytes)
-        except ValueError as error: reason = str(error)
-    facts = {**facts, "live": False, "examples": found, "index": list(range(found)), "nearest": "embedded", "sampled": f"Nearest is meant among the {found} examples that this page carries."}
-    if packed: return {**facts, "network": packed, "encoder": packed["encoder"] is not None}
+        try:
+            packed = packed or pack_model(model, encoder=encoder, max_bytes=max_bytes)
+        except ValueError as error:
+            reason = str(error)
+    facts = {
+        **facts,
+        "live": False,
+        "examples": found,
+        "index": list(range(found)),
+        "nearest": "embedded",
+        "sampled": f"Nearest is meant among the {found} examples that this page carries.",
+    }
+    if packed:
+        return {**facts, "network": packed, "encoder": packed["encoder"] is not None}
     i, j = facts["plane"]
     note = f"This page is a table of frames over z[{i}] and z[{j}], with the other numbers in the middle: it cannot encode, sample or move them. {reason}"
-    return {**facts, "atlas": atlas_facts(model, facts), "axes": None, "encoder": False, "notes": [*facts["notes"], note]}
+    return {
+        **facts,
+        "atlas": atlas_facts(model, facts),
+        "axes": None,
+        "encoder": False,
+        "notes": [*facts["notes"], note],
+    }
 
-def fragment_html(facts): # facts: what `static_facts` returned
-    "HTML that starts an explorer where it stands, in any page, without a request."
+
+def fragment_html(facts):
+    """HTML that starts an explorer where it stands, in any page, without a request.
+
+    - facts: what `static_facts` returned
+    """
     name = "explorer-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:10]
     content = json.dumps({**facts, "id": name}, separators=(",", ":")).replace("<", r"\u003c")
-    code = re.sub(r"^export default.*$", "", module_source(), flags=re.M).replace("</script", r"<\/script")
-    return (f'<div class="vaenb-explorer" id="{name}"><p>Here is an explorer of a latent space. It needs JavaScript.</p></div>\n'
-            f'<script type="application/json" id="{name}-facts">{content}</script>\n'
-            f'<script type="module">\n{code}\nstart(document.getElementById("{name}"), JSON.parse(document.getElementById("{name}-facts").textContent));\n</script>')
+    code = re.sub(r"^export default.*$", "", module_source(), flags=re.M).replace(
+        "</script", r"<\/script"
+    )
+    return (
+        f'<div class="vaenb-explorer" id="{name}"><p>Here is an explorer of a latent space. It needs JavaScript.</p></div>\n'
+        f'<script type="application/json" id="{name}-facts">{content}</script>\n'
+        f'<script type="module">\n{code}\nstart(document.getElementById("{name}"), JSON.parse(document.getElementById("{name}-facts").textContent));\n</script>'
+    )
 
 # %% ../nbs/seeing/62_explorer.ipynb #919cae8d
-def nearest_rows(
-    images, # (n, *event_shape)
-    x, # (m, *event_shape): where to look
-):     # (n,) ints
-    "For each image the row of `x` with the smallest squared distance."
-    from sklearn.metrics import pairwise_distances_argmin # late: the import takes half a second
-    return pairwise_distances_argmin(*(np.asarray(v, "float32").reshape(len(v), -1) for v in (images, x)))
+def nearest_rows(images, x):
+    """For each image the row of `x` with the smallest squared distance.
+
+    - images (n, *event_shape)
+    - x (m, *event_shape): where to look
+
+    Returns (n,) ints.
+    """
+    from sklearn.metrics import pairwise_distances_argmin  # late: the import takes half a second
+
+    return pairwise_distances_argmin(
+        *(np.asarray(v, "float32").reshape(len(v), -1) for v in (images, x))
+    )
 
 # %% ../nbs/seeing/62_explorer.ipynb #35a8f339
 class _Answers:
     "What the view may ask; each method takes the question and its numbers, and returns arrays by name."
-    def decode(self, question, codes): return {"frames": self.frames(self.model.decode(codes.reshape(-1, self.model.latent_dim)))}
+
+    def decode(self, question, codes):
+        return {"frames": self.frames(self.model.decode(codes.reshape(-1, self.model.latent_dim)))}
 
     def encode(self, question, pixels):
         low, high = self.known["range"]
-        if self.known["levels"]: pixels = np.rint(pixels * (self.known["levels"] - 1)) / (self.known["levels"] - 1)
-        return {"codes": self.model.encode((low + (high - low) * pixels).reshape(1, *self.model.image_shape).astype("float32"))}
+        if self.known["levels"]:
+            pixels = np.rint(pixels * (self.known["levels"] - 1)) / (self.known["levels"] - 1)
+        return {
+            "codes": self.model.encode(
+                (low + (high - low) * pixels).reshape(1, *self.model.image_shape).astype("float32")
+            )
+        }
 
     def example(self, question, numbers):
-        x, labels = np.asarray(self.known["examples"].x[[question["index"]]], "float32"), self.known["examples"].labels
-        return {"codes": self.model.encode(x), "frames": self.frames(x), "labels": [None if labels is None else int(labels[question["index"]])]}
+        x, labels = (
+            np.asarray(self.known["examples"].x[[question["index"]]], "float32"),
+            self.known["examples"].labels,
+        )
+        return {
+            "codes": self.model.encode(x),
+            "frames": self.frames(x),
+            "labels": [None if labels is None else int(labels[question["index"]])],
+        }
 
     def sample(self, question, numbers):
         n, seed, source = question["n"], question["seed"], question["source"]
-        if source: return {"codes": self.samplers[source - 1].sample(n, seed)}
-        if hasattr(self.model, "prior"): return {"codes": self.model.draw_codes(n, seed, question["temperature"])}
+        if source:
+            return {"codes": self.samplers[source - 1].sample(n, seed)}
+        if hasattr(self.model, "prior"):
+            return {"codes": self.model.draw_codes(n, seed, question["temperature"])}
         u = np.random.default_rng(seed).normal(size=(n, self.model.latent_dim))
-        return {"codes": np.array(self.facts["mean"]) + question["temperature"] * np.array(self.facts["scale"]) * u}
+        return {
+            "codes": np.array(self.facts["mean"])
+            + question["temperature"] * np.array(self.facts["scale"]) * u
+        }
 
     def nearest(self, question, codes):
-        x = np.asarray(self.known["train"].x[:self.count], "float32")
-        return {"frames": self.frames(x[nearest_rows(self.model.decode(codes.reshape(-1, self.model.latent_dim)), x)])}
+        x = np.asarray(self.known["train"].x[: self.count], "float32")
+        return {
+            "frames": self.frames(
+                x[nearest_rows(self.model.decode(codes.reshape(-1, self.model.latent_dim)), x)]
+            )
+        }
 
-    def frames(self, x): return to_bytes(x, self.known["range"]) if len(self.facts["shape"]) == 3 else np.asarray(x, "float32")
+    def frames(self, x):
+        return (
+            to_bytes(x, self.known["range"])
+            if len(self.facts["shape"]) == 3
+            else np.asarray(x, "float32")
+        )
 
 # %% ../nbs/seeing/62_explorer.ipynb #f3638ff6
 class _View(_Answers, anywidget.AnyWidget):
     "The widget: what it tells the view, and how it answers."
+
     _esm = module_source()
     facts = traitlets.Dict().tag(sync=True)
-    state = traitlets.Dict(help="What the view shows, as plain numbers; set it to bring a view back.").tag(sync=True)
+    state = traitlets.Dict(
+        help="What the view shows, as plain numbers; set it to bring a view back."
+    ).tag(sync=True)
     most = 10_000  # training images among which the nearest is looked for
 
     @traitlets.validate("state")
     def _check_state(self, proposal):
         z = proposal.value.get("z")
-        if z is not None and len(z) != self.model.latent_dim: raise ValueError(f"the state's z holds {len(z)} numbers, but a code of this model has {self.model.latent_dim}")
+        if z is not None and len(z) != self.model.latent_dim:
+            raise ValueError(
+                f"the state's z holds {len(z)} numbers, but a code of this model has {self.model.latent_dim}"
+            )
         return proposal.value
 
     @property
     def z(self):
         "The code that the view shows, (latent_dim,) float32; the first example's before there is a view."
-        first = np.frombuffer(base64.b64decode(self.facts["codes"]), "<f4")[:self.model.latent_dim]
+        first = np.frombuffer(base64.b64decode(self.facts["codes"]), "<f4")[: self.model.latent_dim]
         return np.array(self.state.get("z", first), "float32")
 
     def answer(self, _, question, buffers):
         "Sends what a question of the view asks for, or the sentence of the error."
         try:
             kind = question["kind"]
-            if kind not in ("decode", "encode", "example", "sample", "nearest"): raise ValueError(f"the view asks for {kind!r}, which there is not")
-            found = getattr(self, kind)(question, np.frombuffer(buffers[0], "<f4") if buffers else None)
+            if kind not in ("decode", "encode", "example", "sample", "nearest"):
+                raise ValueError(f"the view asks for {kind!r}, which there is not")
+            found = getattr(self, kind)(
+                question, np.frombuffer(buffers[0], "<f4") if buffers else None
+            )
         except Exception as error:
-            return self.send({"id": question.get("id"), "error": f"{type(error).__name__}: {error}"})
+            return self.send(
+                {"id": question.get("id"), "error": f"{type(error).__name__}: {error}"}
+            )
         kinds = {"codes": "<f4", "frames": "uint8" if len(self.facts["shape"]) == 3 else "<f4"}
-        arrays = {name: np.ascontiguousarray(found[name], kind) for name, kind in kinds.items() if name in found}
-        self.send({"id": question["id"], "has": list(arrays), "labels": found.get("labels")}, [a.tobytes() for a in arrays.values()])
+        arrays = {
+            name: np.ascontiguousarray(found[name], kind)
+            for name, kind in kinds.items()
+            if name in found
+        }
+        self.send(
+            {"id": question["id"], "has": list(arrays), "labels": found.get("labels")},
+            [a.tobytes() for a in arrays.values()],
+        )
 
 # %% ../nbs/seeing/62_explorer.ipynb #60470793
 class LatentExplorer(_View):
-    "A view of a model's latent space: alive where a kernel runs, and with `to_html` in a page of its own."
-    def __init__(
-        self,
-        model, # a `VAE` or `Autoencoder`, trained
-        dataset, # the `Dataset` it was trained on, or an array (n, *event_shape)
-        samplers=None, # dict: name -> fitted sampler of codes, offered beside the prior
-        image_shape=None, # tuple (h, w) or (h, w, c): what vectors stand for, if they are images
-    ):
-        self.model, self.known, self.samplers = model, as_dataset(dataset, image_shape), list((samplers or {}).values())
+    """A view of a model's latent space: alive where a kernel runs, and with `to_html` in a page of its own.
+
+    - model: a `VAE` or `Autoencoder`, trained
+    - dataset: the `Dataset` it was trained on, or an array (n, *event_shape)
+    - samplers (dict): name -> fitted sampler of codes, offered beside the prior
+    - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
+    """
+
+    def __init__(self, model, dataset, samplers=None, image_shape=None):
+        self.model, self.known, self.samplers = (
+            model,
+            as_dataset(dataset, image_shape),
+            list((samplers or {}).values()),
+        )
         facts = view_facts(model, dataset, image_shape)
-        facts["sources"] += [{"name": name, "draws": floats_text(sampler.sample(400, seed=0))} for name, sampler in (samplers or {}).items()]
-        model.decode(np.zeros((1, model.latent_dim), "float32")) # compiles
+        facts["sources"] += [
+            {"name": name, "draws": floats_text(sampler.sample(400, seed=0))}
+            for name, sampler in (samplers or {}).items()
+        ]
+        model.decode(np.zeros((1, model.latent_dim), "float32"))  # compiles
         self.count = min(len(self.known["train"]), self.most, 2**25 // math.prod(facts["shape"]))
         sampled = f"Nearest is meant among {'the first ' * (self.count < len(self.known['train']))}{self.count:,} training images."
-        super().__init__(facts={**facts, "live": True, "encoder": True, "examples": len(self.known["examples"]), "nearest": "training", "sampled": sampled})
+        super().__init__(
+            facts={
+                **facts,
+                "live": True,
+                "encoder": True,
+                "examples": len(self.known["examples"]),
+                "nearest": "training",
+                "sampled": sampled,
+            }
+        )
         self.on_msg(self.answer)
 
-    def to_html(self, max_bytes=1_000_000): # max_bytes: int, of the networks as text
-        "The explorer as HTML that needs no kernel and asks no host: a fragment, for `page_html` or any page."
+    def to_html(self, max_bytes=1000000):
+        """The explorer as HTML that needs no kernel and asks no host: a fragment, for `page_html` or any page.
+
+        - max_bytes: int, of the networks as text
+        """
         return fragment_html(static_facts(self.model, self.facts, max_bytes))
 
     def _repr_mimebundle_(self, **kwargs):
@@ -279,7 +507,8 @@ class LatentExplorer(_View):
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         return {**data, "text/plain": repr(self), "text/html": self.to_html(500_000)}, metadata
 
-    def __repr__(self): return f"LatentExplorer of {type(self.model).__name__}, {self.model.latent_dim} numbers, {len(self.known['examples']):,} {self.known['split']} examples"
+    def __repr__(self):
+        return f"LatentExplorer of {type(self.model).__name__}, {self.model.latent_dim} numbers, {len(self.known['examples']):,} {self.known['split']} examples"
 
 # %% ../nbs/seeing/62_explorer.ipynb #e70ff1c0
 STYLE = """
@@ -309,27 +538,46 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 """
 
 # %% ../nbs/seeing/62_explorer.ipynb #f77a9158
-def page_html(
-    title, # str: text
-    body, # str: HTML
-):
-    "A whole HTML page that asks for nothing else."
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>\n{body}\n</main></body></html>\n')
+def page_html(title, body):
+    """A whole HTML page that asks for nothing else.
+
+    - title (str): text
+    - body (str): HTML
+    """
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>\n{body}\n</main></body></html>\n'
+    )
 
 # %% ../nbs/seeing/62_explorer.ipynb #d76b18b8
-def explorer_html(
-    model, # a `VAE` or `Autoencoder`, trained
-    dataset, # the `Dataset` it was trained on, or an array (n, *event_shape)
-    image_shape=None, # tuple (h, w) or (h, w, c): what vectors stand for, if they are images
-    max_bytes=1_000_000, # int: of the networks as text
-    state=None, # dict: what it shows at first, see `LatentExplorer.state`
-):         # str
-    "The explorer as a piece of HTML that needs no kernel."
-    return fragment_html({**static_facts(model, view_facts(model, dataset, image_shape), max_bytes), "start": state or {}})
+def explorer_html(model, dataset, image_shape=None, max_bytes=1000000, state=None):
+    """The explorer as a piece of HTML that needs no kernel.
 
-def explore_page(model, dataset, title="A latent space", image_shape=None, max_bytes=1_000_000): # title: str; the others: see `explorer_html`
-    "A whole page with the explorer, that works from a file."
+    - model: a `VAE` or `Autoencoder`, trained
+    - dataset: the `Dataset` it was trained on, or an array (n, *event_shape)
+    - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
+    - max_bytes (int): of the networks as text
+    - state (dict): what it shows at first, see `LatentExplorer.state`
+
+    Returns str.
+    """
+    return fragment_html(
+        {
+            **static_facts(model, view_facts(model, dataset, image_shape), max_bytes),
+            "start": state or {},
+        }
+    )
+
+
+def explore_page(model, dataset, title="A latent space", image_shape=None, max_bytes=1000000):
+    """A whole page with the explorer, that works from a file.
+
+    - title: str
+    - the others: see `explorer_html`
+    """
     what = "image" if len(image_shape or model.image_shape) > 1 else "example"
     words = f"A {type(model).__name__} describes each {what} with {model.latent_dim} number{'s' * (model.latent_dim > 1)}. Move {'them' if model.latent_dim > 1 else 'it'}."
-    return page_html(title, f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(words)}</p>\n{explorer_html(model, dataset, image_shape, max_bytes)}')
+    return page_html(
+        title,
+        f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(words)}</p>\n{explorer_html(model, dataset, image_shape, max_bytes)}',
+    )

@@ -18,39 +18,48 @@ from pathlib import Path
 import numpy as np
 
 # %% ../nbs/foundations/08_file.ipynb #b8891127
-def gunzip(
-    content,  # bytes of a file, compressed or not
-    name="the file",  # for the message
-):
-    "The decompressed bytes; raises ValueError where the file is damaged."
+def gunzip(content, name="the file"):
+    """The decompressed bytes; raises ValueError where the file is damaged.
+
+    - content: bytes of a file, compressed or not
+    - name: for the message
+    """
     if content[:2] != b"\x1f\x8b":
         return content
     try:
         return gzip.decompress(content)
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{name} is a truncated or damaged gzip file ({error}): replace it") from error
+        raise ValueError(
+            f"{name} is a truncated or damaged gzip file ({error}): replace it"
+        ) from error
 
 # %% ../nbs/foundations/08_file.ipynb #001f8f2f
-def read_idx(
-    content,  # bytes of an IDX file
-    name="the file",  # for the message
-):
-    "uint8 array that the file holds; raises ValueError where its header or its length is wrong."
+def read_idx(content, name="the file"):
+    """uint8 array that the file holds; raises ValueError where its header or its length is wrong.
+
+    - content: bytes of an IDX file
+    - name: for the message
+    """
     if len(content) < 8 or content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
-        raise ValueError(f"{name} is not an IDX file of bytes: it begins with {content[:8].hex(' ') or 'nothing'} instead of 00 00 08 and its sizes")
+        raise ValueError(
+            f"{name} is not an IDX file of bytes: it begins with {content[:8].hex(' ') or 'nothing'} instead of 00 00 08 and its sizes"
+        )
     start = 4 + 4 * content[3]
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
     promised, found = int(np.prod(shape, dtype="float64")), len(content) - start
     if promised != found:
-        raise ValueError(f"{name} is corrupted: its header promises {promised} values, shape {shape}, but {found} follow")
+        raise ValueError(
+            f"{name} is corrupted: its header promises {promised} values, shape {shape}, but {found} follow"
+        )
     return np.frombuffer(content, "uint8", offset=start).reshape(shape)
 
 # %% ../nbs/foundations/08_file.ipynb #1643bb50
-def write_atomic(
-    path,  # file to write; its folder is made where it is missing
-    content,  # bytes
-):
-    "Write the file whole or not at all: until the last byte is on the disk, `path` keeps its old content."
+def write_atomic(path, content):
+    """Write the file whole or not at all: until the last byte is on the disk, `path` keeps its old content.
+
+    - path: file to write; its folder is made where it is missing
+    - content: bytes
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -63,7 +72,9 @@ def write_atomic(
     except BaseException:
         os.unlink(draft)
         raise
-    with contextlib.suppress(OSError):  # the new name, too, should outlive a power cut; Windows cannot say so
+    with contextlib.suppress(
+        OSError
+    ):  # the new name, too, should outlive a power cut; Windows cannot say so
         home = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(home)
@@ -74,7 +85,8 @@ def write_atomic(
 _HELD = set()  # by this process, which the operating system would let in a second time
 
 
-def _claim(lock):  # the open lock file, or None where another process holds it
+def _claim(lock):
+    """The open lock file, or None where another process holds it."""
     file = open(lock, "a+")
     try:
         with contextlib.suppress(ImportError):  # Windows has no such locks
@@ -90,18 +102,27 @@ def _claim(lock):  # the open lock file, or None where another process holds it
 
 
 @contextlib.contextmanager
-def locked(
-    path,  # file or folder that is to be written; the lock is the file `path.lock`
-):
-    "Inside, `path` is this block's alone; raises BlockingIOError that names the process that has it, OSError where its folder cannot be written to."
+def locked(path):
+    """Inside, `path` is this block's alone; raises BlockingIOError that names the process that has it, OSError where its folder cannot be written to.
+
+    - path: file or folder that is to be written; the lock is the file `path.lock`
+    """
     lock = Path(f"{Path(path).absolute()}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = None if lock in _HELD else _claim(lock)
         if file is None:
-            raise BlockingIOError(f"{path} is being written by process {lock.read_text()}: wait until it has finished, or name another place")
+            raise BlockingIOError(
+                f"{path} is being written by process {lock.read_text()}: wait until it has finished, or name another place"
+            )
     except OSError as error:
-        raise error if error.errno is None else type(error)(f"{lock.parent} cannot be written to ({error.strerror}): name another place") from error
+        raise (
+            error
+            if error.errno is None
+            else type(error)(
+                f"{lock.parent} cannot be written to ({error.strerror}): name another place"
+            )
+        ) from error
     with file:
         _HELD.add(lock)
         try:
@@ -120,19 +141,25 @@ MNIST_SHA256 = {  # of the decompressed files
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-MNIST_MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/")
+MNIST_MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
 
 # %% ../nbs/foundations/08_file.ipynb #c0502579
-def checked_idx(
-    content,  # bytes of a file, compressed or not
-    stem,  # its name in `MNIST_SHA256`
-    name="the file",  # for the message
-):
-    "uint8 array of one of MNIST's files; raises ValueError where it is damaged or not the canonical one."
+def checked_idx(content, stem, name="the file"):
+    """uint8 array of one of MNIST's files; raises ValueError where it is damaged or not the canonical one.
+
+    - content: bytes of a file, compressed or not
+    - stem: its name in `MNIST_SHA256`
+    - name: for the message
+    """
     content = gunzip(content, name)
     array = read_idx(content, name)
     if hashlib.sha256(content).hexdigest() != MNIST_SHA256[stem]:
-        raise ValueError(f"{name} has a wrong checksum: it is not the canonical {stem}, so replace it")
+        raise ValueError(
+            f"{name} has a wrong checksum: it is not the canonical {stem}, so replace it"
+        )
     return array
 
 # %% ../nbs/foundations/08_file.ipynb #63d1ba63
@@ -143,17 +170,22 @@ def cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaenb"
 
 # %% ../nbs/foundations/08_file.ipynb #649cd78c
-def download_mnist(
-    stem,  # a name in `MNIST_SHA256`
-):
-    "uint8 array of one of MNIST's files from the first mirror that has it, kept in `cache_folder`; raises FileNotFoundError."
+def download_mnist(stem):
+    """uint8 array of one of MNIST's files from the first mirror that has it, kept in `cache_folder`; raises FileNotFoundError.
+
+    - stem: a name in `MNIST_SHA256`
+    """
     import keras
 
     path, reason = cache_folder() / "mnist" / f"{stem}.gz", None
     for mirror in MNIST_MIRRORS:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                content = Path(keras.utils.get_file(path.name, mirror + path.name, cache_dir=folder, cache_subdir="")).read_bytes()
+                content = Path(
+                    keras.utils.get_file(
+                        path.name, mirror + path.name, cache_dir=folder, cache_subdir=""
+                    )
+                ).read_bytes()
                 array = checked_idx(content, stem, mirror + path.name)
             except Exception as error:  # get_file raises nothing more special
                 reason = error
@@ -166,10 +198,11 @@ def download_mnist(
     ) from reason
 
 # %% ../nbs/foundations/08_file.ipynb #8a9f8a68
-def mnist_file(
-    stem,  # a name in `MNIST_SHA256`
-):
-    "uint8 array of one of MNIST's files from VAENB_DATA/mnist, else from the cache, else from the network; always checked."
+def mnist_file(stem):
+    """uint8 array of one of MNIST's files from VAENB_DATA/mnist, else from the cache, else from the network; always checked.
+
+    - stem: a name in `MNIST_SHA256`
+    """
     homes = [Path(os.environ["VAENB_DATA"])] if os.environ.get("VAENB_DATA") else []
     for folder in [*homes, cache_folder()]:
         for path in (folder / "mnist" / f"{stem}.gz", folder / "mnist" / stem):
@@ -180,12 +213,14 @@ def mnist_file(
 # %% ../nbs/foundations/08_file.ipynb #77a54926
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-def read_image(
-    path,  # of an image file
-    size=None,  # (h, w): cut to these proportions around the centre, then resized
-    gray=None,  # True: one channel; False: three; None: as the file has it
-):
-    "(h, w, 1 or 3) uint8 pixels; raises ValueError that names the file."
+
+def read_image(path, size=None, gray=None):
+    """(h, w, 1 or 3) uint8 pixels; raises ValueError that names the file.
+
+    - path: of an image file
+    - size (h, w): cut to these proportions around the centre, then resized
+    - gray (True): one channel; False: three; None: as the file has it
+    """
     from PIL import Image, ImageOps
 
     try:
@@ -200,39 +235,56 @@ def read_image(
         image = image.convert("L" if gray else "RGB")
         image = image if size is None else ImageOps.fit(image, (size[1], size[0]))
     except Exception as error:  # Pillow raises many kinds for a broken file
-        raise ValueError(f"{path} is not an image that can be read ({error}): replace or remove it") from error
+        raise ValueError(
+            f"{path} is not an image that can be read ({error}): replace or remove it"
+        ) from error
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 # %% ../nbs/foundations/08_file.ipynb #45bc3e6b
-def read_folder(
-    folder,  # with images, or with a subfolder of images for each class
-    size=None,  # (h, w) or one number for both; needed where the images differ in size
-    gray=None,  # True: one channel; False: three; None: one where every image has one
-):
-    "(n, h, w, c) uint8 images and a list of n subfolder names (None without subfolders); raises ValueError or FileNotFoundError."
+def read_folder(folder, size=None, gray=None):
+    """(n, h, w, c) uint8 images and a list of n subfolder names (None without subfolders); raises ValueError or FileNotFoundError.
+
+    - folder: with images, or with a subfolder of images for each class
+    - size: (h, w) or one number for both; needed where the images differ in size
+    - gray (True): one channel; False: three; None: one where every image has one
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    paths = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+    )
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no images: their names end in {', '.join(IMAGE_SUFFIXES)}")
+        raise FileNotFoundError(
+            f"{folder} holds no images: their names end in {', '.join(IMAGE_SUFFIXES)}"
+        )
     names = [p.relative_to(folder).parts[0] for p in paths if p.parent != folder]
     if names and len(names) < len(paths):
-        raise ValueError(f"{folder} holds images beside subfolders of images: put each image into the subfolder of its class")
+        raise ValueError(
+            f"{folder} holds images beside subfolders of images: put each image into the subfolder of its class"
+        )
     images = []
     for path in paths:
         images.append(read_image(path, (size, size) if isinstance(size, int) else size, gray))
         (h, w), (h0, w0) = images[-1].shape[:2], images[0].shape[:2]
         if (h, w) != (h0, w0):
-            raise ValueError(f"{path} has {h} x {w} pixels but {paths[0]} has {h0} x {w0}: pass size=(h, w) to make them alike")
+            raise ValueError(
+                f"{path} has {h} x {w} pixels but {paths[0]} has {h0} x {w0}: pass size=(h, w) to make them alike"
+            )
     channels = max(image.shape[2] for image in images)
-    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images]), names or None
+    return np.stack(
+        [np.broadcast_to(image, (*image.shape[:2], channels)) for image in images]
+    ), names or None
 
 # %% ../nbs/foundations/08_file.ipynb #6d2cef61
-def read_arrays(
-    path,  # .npy: one array; .npz: x and labels (or y), or x_train, y_train, x_test, y_test, x_val, y_val
-):
-    "dict of x, labels and, where the file has its own split, the rows of val and test; never unpickles; raises ValueError or FileNotFoundError."
+def read_arrays(path):
+    """dict of x, labels and, where the file has its own split, the rows of val and test; never unpickles; raises ValueError or FileNotFoundError.
+
+    - path: .npy: one array; .npz: x and labels (or y), or x_train, y_train, x_test, y_test,
+      x_val, y_val
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -240,17 +292,23 @@ def read_arrays(
         found = np.load(path, allow_pickle=False)
         arrays = {"x": found} if isinstance(found, np.ndarray) else dict(found)
     except Exception as error:  # zip, zlib and NumPy each raise their own
-        raise ValueError(f"{path} is not a readable .npy or .npz file of plain arrays ({str(error)[:100]})") from error
+        raise ValueError(
+            f"{path} is not a readable .npy or .npz file of plain arrays ({str(error)[:100]})"
+        ) from error
     rows = {}
     parts = [part for part in ("train", "val", "test") if f"x_{part}" in arrays]
     if "train" in parts:
         ends = np.cumsum([len(arrays[f"x_{part}"]) for part in parts])
-        rows = {part: np.arange(a, b) for part, a, b in zip(parts, [0, *ends], ends) if part != "train"}
+        rows = {
+            part: np.arange(a, b) for part, a, b in zip(parts, [0, *ends], ends) if part != "train"
+        }
         for name in "xy":
             pieces = [arrays[f"{name}_{part}"] for part in parts if f"{name}_{part}" in arrays]
             arrays |= {name: np.concatenate(pieces)} if pieces else {}
     elif len(arrays) == 1:
         arrays = {"x": arrays.popitem()[1]}
     if "x" not in arrays:
-        raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}: name the examples x and the labels y")
+        raise ValueError(
+            f"{path} holds {', '.join(arrays) or 'nothing'}: name the examples x and the labels y"
+        )
     return {"x": arrays["x"], "labels": arrays.get("labels", arrays.get("y")), **rows}

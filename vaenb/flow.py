@@ -19,50 +19,79 @@ from .likelihood import Part
 # %% ../nbs/foundations/18_flow.ipynb #b0e20034
 class Flow(Part):
     "An invertible map of vectors (..., d), bound to event_shape (d,); a subclass supplies `forward`, and `inverse` where it has one."
+
     has_inverse = True  # False: there is no closed form, and so no density of given points
-    context_dim = 0     # numbers that the map is conditioned on; 0: none
+    context_dim = 0  # numbers that the map is conditioned on; 0: none
 
-    def forward(self, x, context=None): # x: (..., d); context: (..., context_dim), broadcasts against x's leading axes
-        "The image y of `x`, (..., d), and log |det dy/dx|, (...)."
-        raise NotImplementedError(f"{type(self).__name__} has no forward method; write one that returns y and log |det dy/dx|.")
+    def forward(self, x, context=None):
+        """The image y of `x`, (..., d), and log |det dy/dx|, (...).
 
-    def inverse(self, y, context=None): # y: (..., d); context: as in `forward`
-        "The x that `forward` maps to `y`, (..., d), and log |det dx/dy|, (...); NotImplementedError unless `has_inverse`."
-        raise NotImplementedError(f"{type(self).__name__} has no inverse in closed form; where densities of given points are needed, use 'maf', 'iaf' or 'realnvp'.")
+        - x (..., d)
+        - context (..., context_dim): broadcasts against x's leading axes
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no forward method; write one that returns y and log |det dy/dx|."
+        )
+
+    def inverse(self, y, context=None):
+        """The x that `forward` maps to `y`, (..., d), and log |det dx/dy|, (...); NotImplementedError unless `has_inverse`.
+
+        - y (..., d)
+        - context: as in `forward`
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no inverse in closed form; where densities of given points are needed, use 'maf', 'iaf' or 'realnvp'."
+        )
 
     def call(self, x, context=None):
         return self.forward(x, context)[0]
 
     def check(self, x, context=None):
         "Both as tensors of the layer's dtype; ValueError with one sentence when a shape does not fit."
-        if self.event_shape is None: raise ValueError(f"{self} does not know the length of its vectors yet; call bind((d,)) first.")
+        if self.event_shape is None:
+            raise ValueError(
+                f"{self} does not know the length of its vectors yet; call bind((d,)) first."
+            )
         if len(self.event_shape) != 1 or tuple(np.shape(x))[-1:] != self.event_shape:
-            raise ValueError(f"{self} maps vectors (..., {', '.join(map(str, self.event_shape))}), but was given the shape {tuple(np.shape(x))}.")
-        if not self.context_dim: return ops.cast(x, self.compute_dtype), None
+            raise ValueError(
+                f"{self} maps vectors (..., {', '.join(map(str, self.event_shape))}), but was given the shape {tuple(np.shape(x))}."
+            )
+        if not self.context_dim:
+            return ops.cast(x, self.compute_dtype), None
         if context is None or np.shape(context)[-1] != self.context_dim:
-            raise ValueError(f"{self} needs a context of shape (..., {self.context_dim}), but was given {'none' if context is None else tuple(np.shape(context))}.")
+            raise ValueError(
+                f"{self} needs a context of shape (..., {self.context_dim}), but was given {'none' if context is None else tuple(np.shape(context))}."
+            )
         return ops.cast(x, self.compute_dtype), ops.cast(context, self.compute_dtype)
 
 # %% ../nbs/foundations/18_flow.ipynb #c6bacac1
-def flow_log_prob(
-    flow,          # a bound Flow with an inverse
-    y,             # (..., d): where the density is wanted
-    context=None,  # (..., context_dim)
-):                 # (...): nats
-    "log p(y) of y = forward(x) with x from N(0, I)."
+def flow_log_prob(flow, y, context=None):
+    """log p(y) of y = forward(x) with x from N(0, I).
+
+    - flow: a bound Flow with an inverse
+    - y (..., d): where the density is wanted
+    - context (..., context_dim)
+
+    Returns (...): nats.
+    """
     x, log_det = flow.inverse(y, context)
     return normal_log_prob(x) + log_det
 
 # %% ../nbs/foundations/18_flow.ipynb #ad385850
-def flow_sample(
-    flow,             # a bound Flow
-    n,                # how many
-    seed=None,        # int or SeedGenerator; None continues the flow's own sequence
-    temperature=1.0,  # standard deviation of the noise
-    context=None,     # (n, context_dim), or (context_dim,) for all
-):                    # (n, d)
-    "Samples y = forward(x) with x from N(0, temperature^2 I)."
-    x = keras.random.normal((n, *flow.event_shape), seed=flow.seed_generator if seed is None else seed)
+def flow_sample(flow, n, seed=None, temperature=1.0, context=None):
+    """Samples y = forward(x) with x from N(0, temperature^2 I).
+
+    - flow: a bound Flow
+    - n: how many
+    - seed: int or SeedGenerator; None continues the flow's own sequence
+    - temperature: standard deviation of the noise
+    - context (n, context_dim): or (context_dim,) for all
+
+    Returns (n, d).
+    """
+    x = keras.random.normal(
+        (n, *flow.event_shape), seed=flow.seed_generator if seed is None else seed
+    )
     return flow.forward(temperature * x, context)[0]
 
 # %% ../nbs/foundations/18_flow.ipynb #f5dee4c7
@@ -74,11 +103,14 @@ def _dot(x, kernel):
 
 def _noise(scale):
     "An initializer: normal with the given standard deviations, anew for every weight."
-    return lambda shape, dtype: keras.initializers.RandomNormal(stddev=1.0)(shape, dtype) * ops.cast(scale, dtype)
+    return lambda shape, dtype: (
+        keras.initializers.RandomNormal(stddev=1.0)(shape, dtype) * ops.cast(scale, dtype)
+    )
 
 
 class _OneUnit(Flow):
     "A flow with a few vectors of parameters: weights of its own, plus linear functions of the context."
+
     arguments, has_inverse = ("context_dim",), False
 
     def __init__(self, context_dim=0, **kwargs):
@@ -86,16 +118,27 @@ class _OneUnit(Flow):
 
     def create(self, sizes, spreads):
         self.ends, spread = np.cumsum(sizes)[:-1].tolist(), np.repeat(spreads, sizes)
-        self.own = self.add_weight(name="own", shape=spread.shape, initializer=_noise(spread), autocast=False)
-        if self.context_dim: self.slope = self.add_weight(name="slope", shape=(self.context_dim, len(spread)), initializer=_noise(spread * self.context_dim**-0.5), autocast=False)
+        self.own = self.add_weight(
+            name="own", shape=spread.shape, initializer=_noise(spread), autocast=False
+        )
+        if self.context_dim:
+            self.slope = self.add_weight(
+                name="slope",
+                shape=(self.context_dim, len(spread)),
+                initializer=_noise(spread * self.context_dim**-0.5),
+                autocast=False,
+            )
 
     def parameters(self, context):
-        return ops.split(self.own + (_dot(context, self.slope) if self.context_dim else 0.0), self.ends, axis=-1)
+        return ops.split(
+            self.own + (_dot(context, self.slope) if self.context_dim else 0.0), self.ends, axis=-1
+        )
 
 # %% ../nbs/foundations/18_flow.ipynb #1f73ccad
 @keras.saving.register_keras_serializable("vaenb")
 class Planar(_OneUnit):
     "y = x + u tanh(w'x + b), with u'w held above -1 (Rezende and Mohamed 2015, section 4.1 and appendix A.1)."
+
     def add_parameters(self):
         d = self.event_shape[0]
         self.create(sizes=(d, d, 1), spreads=(0.01, 1.0, 1.0))
@@ -113,6 +156,7 @@ class Planar(_OneUnit):
 @keras.saving.register_keras_serializable("vaenb")
 class Radial(_OneUnit):
     "y = x + beta (x - x0) / (alpha + |x - x0|), with beta > -alpha (Rezende and Mohamed 2015, eq. 14 and appendix A.2)."
+
     def add_parameters(self):
         d = self.event_shape[0]
         self.create(sizes=(d, 1, 1), spreads=(1.0, 0.01, 0.01))
@@ -124,25 +168,36 @@ class Radial(_OneUnit):
         beta = alpha * (ops.softplus(raw + math.log(math.expm1(0.999))) - 0.999)
         r = ops.sqrt(ops.sum((x - center) ** 2, -1, keepdims=True) + 1e-12)
         pull = beta / (alpha + r)
-        log_det = (self.event_shape[0] - 1) * ops.log1p(pull) + ops.log1p(pull * alpha / (alpha + r))
+        log_det = (self.event_shape[0] - 1) * ops.log1p(pull) + ops.log1p(
+            pull * alpha / (alpha + r)
+        )
         return x + pull * (x - center), log_det[..., 0]
 
 # %% ../nbs/foundations/18_flow.ipynb #77b3dfd9
 @keras.saving.register_keras_serializable("vaenb")
 class MADE(Part):
-    "A network whose outputs for a coordinate depend only on coordinates of lower rank: `n_outputs` blocks of d numbers (Germain et al. 2015)."
+    """A network whose outputs for a coordinate depend only on coordinates of lower rank: `n_outputs` blocks of d numbers (Germain et al. 2015).
+
+    - hidden: widths of the hidden layers
+    - n_outputs: numbers per coordinate
+    - context_dim: length of the context, which enters each layer unmasked; 0: none
+    - activation: of the hidden layers
+    - ranks: rank of each coordinate, from 1; None: 1, 2, ..., d
+    """
+
     arguments = ("hidden", "n_outputs", "context_dim", "activation", "ranks")
 
     def __init__(
-        self,
-        hidden=(64,),      # widths of the hidden layers
-        n_outputs=2,       # numbers per coordinate
-        context_dim=0,     # length of the context, which enters each layer unmasked; 0: none
-        activation="tanh", # of the hidden layers
-        ranks=None,        # rank of each coordinate, from 1; None: 1, 2, ..., d
-        **kwargs,
+        self, hidden=(64,), n_outputs=2, context_dim=0, activation="tanh", ranks=None, **kwargs
     ):
-        super().__init__(hidden=tuple(hidden), n_outputs=n_outputs, context_dim=context_dim, activation=activation, ranks=ranks and tuple(ranks), **kwargs)
+        super().__init__(
+            hidden=tuple(hidden),
+            n_outputs=n_outputs,
+            context_dim=context_dim,
+            activation=activation,
+            ranks=ranks and tuple(ranks),
+            **kwargs,
+        )
 
     def masks(self):
         "One NumPy array of zeros and ones (inputs, outputs) for each layer."
@@ -156,38 +211,76 @@ class MADE(Part):
         self.layers = []
         for i, mask in enumerate(self.masks()):
             last, seen = i == len(self.hidden), np.maximum(1, mask.sum(0) + self.context_dim)
-            spread = (0.02 if last else 1.0) * seen**-0.5  # a hidden unit starts with a sum of spread 1, whatever it may see
-            new = lambda name, shape, scale: self.add_weight(name=f"{name}_{i}", shape=shape, initializer=_noise(scale), autocast=False)
-            slope = new("context", (self.context_dim, mask.shape[1]), spread) if self.context_dim else None
-            self.layers.append((mask, new("kernel", mask.shape, spread), new("bias", mask.shape[1:], 0.0 if last else 1.0), slope))
+            spread = (
+                0.02 if last else 1.0
+            ) * seen**-0.5  # a hidden unit starts with a sum of spread 1, whatever it may see
+            new = lambda name, shape, scale: self.add_weight(
+                name=f"{name}_{i}", shape=shape, initializer=_noise(scale), autocast=False
+            )
+            slope = (
+                new("context", (self.context_dim, mask.shape[1]), spread)
+                if self.context_dim
+                else None
+            )
+            self.layers.append(
+                (
+                    mask,
+                    new("kernel", mask.shape, spread),
+                    new("bias", mask.shape[1:], 0.0 if last else 1.0),
+                    slope,
+                )
+            )
 
-    def call(self, x, context=None): # x: (..., d); context: (..., context_dim)
+    def call(self, x, context=None):
+        """- x (..., d)
+        - context (..., context_dim)
+        """
         for i, (mask, kernel, bias, slope) in enumerate(self.layers):
-            x = _dot(x, kernel * ops.cast(mask, kernel.dtype)) + bias + (0.0 if slope is None else _dot(context, slope))
-            if i < len(self.hidden): x = keras.activations.get(self.activation)(x)
+            x = (
+                _dot(x, kernel * ops.cast(mask, kernel.dtype))
+                + bias
+                + (0.0 if slope is None else _dot(context, slope))
+            )
+            if i < len(self.hidden):
+                x = keras.activations.get(self.activation)(x)
         return x
 
 # %% ../nbs/foundations/18_flow.ipynb #cfccc999
 def _repeat(n, body, state):
     "`state = body(i, state)` for i = 0 .. n-1, as a loop of the compiler where n is large, so that compiling stays quick."
     if n <= 8:
-        for i in range(n): state = body(i, state)
+        for i in range(n):
+            state = body(i, state)
         return state
-    if keras.backend.backend() == "jax": return ops.fori_loop(0, n, body, state)  # JAX differentiates this loop but not the other, XLA under TensorFlow the reverse
-    return ops.while_loop(lambda i, *_: i < n, lambda i, *state: (i + 1, *body(i, state)), (0, *state), maximum_iterations=n)[1:]
+    if keras.backend.backend() == "jax":
+        return ops.fori_loop(
+            0, n, body, state
+        )  # JAX differentiates this loop but not the other, XLA under TensorFlow the reverse
+    return ops.while_loop(
+        lambda i, *_: i < n,
+        lambda i, *state: (i + 1, *body(i, state)),
+        (0, *state),
+        maximum_iterations=n,
+    )[1:]
 
 
 class _Affine(Flow):
     "y = x exp(s) + m, where a masked network gives the shift m and the log-scale s."
+
     arguments = ("hidden", "context_dim", "activation")
 
     def __init__(self, hidden=(64,), context_dim=0, activation="tanh", **kwargs):
-        super().__init__(hidden=tuple(hidden), context_dim=context_dim, activation=activation, **kwargs)
+        super().__init__(
+            hidden=tuple(hidden), context_dim=context_dim, activation=activation, **kwargs
+        )
 
-    def ranks(self): return None
+    def ranks(self):
+        return None
 
     def add_parameters(self):
-        self.network = MADE(self.hidden, 2, self.context_dim, self.activation, self.ranks(), dtype=self.dtype_policy).bind(self.event_shape)
+        self.network = MADE(
+            self.hidden, 2, self.context_dim, self.activation, self.ranks(), dtype=self.dtype_policy
+        ).bind(self.event_shape)
 
     def shift_and_log_scale(self, given, context):
         shift, raw = ops.split(self.network(given, context), 2, axis=-1)
@@ -213,15 +306,19 @@ class _Affine(Flow):
 
     def in_turn(self, step, like, context):
         "`step(known) -> (values, log_scale)` once for each coordinate: what has become known is kept, the rest is zero."
-        if context is not None: like = like + ops.zeros_like(context[..., :1])  # known numbers need the broadcast shape
+        if context is not None:
+            like = like + ops.zeros_like(context[..., :1])  # known numbers need the broadcast shape
         index = np.arange(self.event_shape[0], dtype="int32")
-        keep = lambda i, known: tuple(ops.where(ops.equal(index, i), new, old) for new, old in zip(step(known[0]), known))
+        keep = lambda i, known: tuple(
+            ops.where(ops.equal(index, i), new, old) for new, old in zip(step(known[0]), known)
+        )
         return _repeat(len(index), keep, (ops.zeros_like(like), ops.zeros_like(like)))
 
 # %% ../nbs/foundations/18_flow.ipynb #e2b0ea6c
 @keras.saving.register_keras_serializable("vaenb")
 class IAF(_Affine):
     "y = x exp(s(x)) + m(x), where s and m of a coordinate read the coordinates of the noise x before it (Kingma et al. 2016)."
+
     def inverse(self, y, context=None):
         y, context = self.check(y, context)
         x, log_scale = self.in_turn(lambda x: self.pull(y, x, context), y, context)
@@ -231,6 +328,7 @@ class IAF(_Affine):
 @keras.saving.register_keras_serializable("vaenb")
 class MAF(_Affine):
     "y = x exp(s(y)) + m(y), where s and m of a coordinate read the coordinates of the data y before it (Papamakarios et al. 2017)."
+
     def forward(self, x, context=None):
         x, context = self.check(x, context)
         y, log_scale = self.in_turn(lambda y: self.push(x, y, context), x, context)
@@ -240,6 +338,7 @@ class MAF(_Affine):
 @keras.saving.register_keras_serializable("vaenb")
 class Coupling(_Affine):
     "The first half of x stays as it is, and says how the second half is scaled and shifted (Dinh et al. 2017)."
+
     def ranks(self):
         d = self.event_shape[0]
         return [1] * (d // 2) + [2] * (d - d // 2)
@@ -253,9 +352,14 @@ class Coupling(_Affine):
 @keras.saving.register_keras_serializable("vaenb")
 class Permutation(Flow):
     "The coordinates in another order: reversed, or with an integer `seed` shuffled; its log-determinant is 0."
+
     def order(self):
         d = self.event_shape[0]
-        return np.arange(d)[::-1] if self.seed is None else np.random.RandomState(self.seed).permutation(d)
+        return (
+            np.arange(d)[::-1]
+            if self.seed is None
+            else np.random.RandomState(self.seed).permutation(d)
+        )
 
     def forward(self, x, context=None):
         x, _ = self.check(x)
@@ -268,20 +372,27 @@ class Permutation(Flow):
 # %% ../nbs/foundations/18_flow.ipynb #a41eceb9
 @keras.saving.register_keras_serializable("vaenb")
 class Chain(Flow):
-    "Several flows, one after the other; log-determinants add up."
+    """Several flows, one after the other; log-determinants add up.
+
+    - flows: list of Flow
+    """
+
     arguments = ("flows",)
 
-    def __init__(self, flows, **kwargs): # flows: list of Flow
+    def __init__(self, flows, **kwargs):
         super().__init__(flows=list(flows), **kwargs)
 
     @property
-    def has_inverse(self): return all(flow.has_inverse for flow in self.flows)
+    def has_inverse(self):
+        return all(flow.has_inverse for flow in self.flows)
 
     @property
-    def context_dim(self): return max((flow.context_dim for flow in self.flows), default=0)
+    def context_dim(self):
+        return max((flow.context_dim for flow in self.flows), default=0)
 
     def add_parameters(self):
-        for flow in self.flows: flow.bind(self.event_shape)
+        for flow in self.flows:
+            flow.bind(self.event_shape)
 
     def forward(self, x, context=None):
         x, context = self.check(x, context)
@@ -300,23 +411,39 @@ class Chain(Flow):
         return y, log_det
 
     def get_config(self):
-        return {**super().get_config(), "flows": [keras.saving.serialize_keras_object(flow) for flow in self.flows]}
+        return {
+            **super().get_config(),
+            "flows": [keras.saving.serialize_keras_object(flow) for flow in self.flows],
+        }
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "flows": [keras.saving.deserialize_keras_object(flow) for flow in config["flows"]]})
+        return cls(
+            **{
+                **config,
+                "flows": [keras.saving.deserialize_keras_object(flow) for flow in config["flows"]],
+            }
+        )
 
 # %% ../nbs/foundations/18_flow.ipynb #7ea9ed98
-def flow_for(
-    name,            # "planar", "radial", "maf", "iaf" or "realnvp"
-    n_layers=4,      # layers with parameters
-    hidden=(64,),    # widths of the hidden layers of the networks inside (maf, iaf, realnvp)
-    context_dim=0,   # length of the context; 0: none
-):                   # a Flow, not yet bound
-    "A stack of one kind of layer, with reversals in between where a layer treats coordinates by rank; it starts near the identity."
+def flow_for(name, n_layers=4, hidden=(64,), context_dim=0):
+    """A stack of one kind of layer, with reversals in between where a layer treats coordinates by rank; it starts near the identity.
+
+    - name: "planar", "radial", "maf", "iaf" or "realnvp"
+    - n_layers: layers with parameters
+    - hidden: widths of the hidden layers of the networks inside (maf, iaf, realnvp)
+    - context_dim: length of the context; 0: none
+
+    Returns a Flow, not yet bound.
+    """
     kinds = {"planar": Planar, "radial": Radial, "maf": MAF, "iaf": IAF, "realnvp": Coupling}
-    if name not in kinds: raise ValueError(f"there is no flow {name!r}; choose one of {', '.join(kinds)}.")
-    if n_layers < 1: raise ValueError(f"n_layers is {n_layers}, but a flow has at least one layer.")
-    if name in ("planar", "radial"): return Chain([kinds[name](context_dim) for _ in range(n_layers)])
-    flows = [flow for _ in range(n_layers) for flow in (kinds[name](hidden, context_dim), Permutation())]
+    if name not in kinds:
+        raise ValueError(f"there is no flow {name!r}; choose one of {', '.join(kinds)}.")
+    if n_layers < 1:
+        raise ValueError(f"n_layers is {n_layers}, but a flow has at least one layer.")
+    if name in ("planar", "radial"):
+        return Chain([kinds[name](context_dim) for _ in range(n_layers)])
+    flows = [
+        flow for _ in range(n_layers) for flow in (kinds[name](hidden, context_dim), Permutation())
+    ]
     return Chain(flows[:-1])

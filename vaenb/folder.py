@@ -21,162 +21,247 @@ from .file import locked, write_atomic
 @dataclass
 class Settings:
     "Everything that determines a training, apart from the machine."
-    data: str = "digits"             # a name, a .npy or .npz file, or a folder of images: what `vaenb.data.load` takes
-    model: str = "vae"               # a name in `vaenb.RECIPES`
-    size: int | None = None          # side to which the images of a folder are resized
-    levels: int | None = None        # grey levels that integers in a file stand for
-    network: str = "auto"            # auto, dense, conv or resnet
-    hidden: tuple | None = None      # widths of the layers (dense) or channels of the halvings (conv, resnet)
+
+    data: str = (
+        "digits"  # a name, a .npy or .npz file, or a folder of images: what `vaenb.data.load` takes
+    )
+    model: str = "vae"  # a name in `vaenb.RECIPES`
+    size: int | None = None  # side to which the images of a folder are resized
+    levels: int | None = None  # grey levels that integers in a file stand for
+    network: str = "auto"  # auto, dense, conv or resnet
+    hidden: tuple | None = (
+        None  # widths of the layers (dense) or channels of the halvings (conv, resnet)
+    )
     activation: str = "relu"
     latent_dim: int = 10
-    likelihood: str = "auto"         # the recipe's own, or one that fits the data; or a name in `LIKELIHOODS`
-    beta: float | None = None        # weight of the KL; None: the recipe's own
-    options: dict = field(default_factory=dict) # further numbers of the recipe's parts, such as {"k": 20}
+    likelihood: str = (
+        "auto"  # the recipe's own, or one that fits the data; or a name in `LIKELIHOODS`
+    )
+    beta: float | None = None  # weight of the KL; None: the recipe's own
+    options: dict = field(
+        default_factory=dict
+    )  # further numbers of the recipe's parts, such as {"k": 20}
     epochs: int = 50
     batch_size: int = 128
-    learning_rate: float = 1e-3      # of Adam, at the start
-    schedule: str = "constant"       # constant, or cosine: down to 0 at the end
-    max_minutes: float | None = None # training stops after that many, evaluation not counted
+    learning_rate: float = 1e-3  # of Adam, at the start
+    schedule: str = "constant"  # constant, or cosine: down to 0 at the end
+    max_minutes: float | None = None  # training stops after that many, evaluation not counted
     seed: int = 0
-    n_samples: int = 100             # importance samples per example in the test log-likelihood
+    n_samples: int = 100  # importance samples per example in the test log-likelihood
 
     def __post_init__(self):
         self.hidden = None if self.hidden is None else tuple(self.hidden)
-        self.options = {name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()}
+        self.options = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.options.items()
+        }
 
 # %% ../nbs/using/73_folder.ipynb #3f643d6c
-def write_file(
-    path, # of the file
-    content, # bytes
-):
-    "Writes the file whole or not at all; who may look into its folder may read it."
+def write_file(path, content):
+    """Writes the file whole or not at all; who may look into its folder may read it.
+
+    - path: of the file
+    - content: bytes
+    """
     write_atomic(path, content)
     os.chmod(path, Path(path).parent.stat().st_mode & 0o644)
 
-def read_json(
-    path, # of a JSON file
-):
-    "Its content; ValueError where it is damaged."
-    try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error: raise ValueError(f"{path} is damaged, it is not JSON ({error})") from error
 
-def write_json(
-    path, # of the file
-    content, # dicts, lists, strings and numbers
-):
-    "Writes the file whole or not at all."
+def read_json(path):
+    """Its content; ValueError where it is damaged.
+
+    - path: of a JSON file
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it is not JSON ({error})") from error
+
+
+def write_json(path, content):
+    """Writes the file whole or not at all.
+
+    - path: of the file
+    - content: dicts, lists, strings and numbers
+    """
+
     def plain(v):
-        if isinstance(v, dict): return {k: plain(w) for k, w in v.items()}
-        if isinstance(v, (list, tuple)): return [plain(w) for w in v]
+        if isinstance(v, dict):
+            return {k: plain(w) for k, w in v.items()}
+        if isinstance(v, (list, tuple)):
+            return [plain(w) for w in v]
         return None if isinstance(v, float) and not math.isfinite(v) else v
+
     write_file(path, (json.dumps(plain(content), indent=1) + "\n").encode())
 
 # %% ../nbs/using/73_folder.ipynb #9cc98bb1
-PICTURES = ("reconstructions.png", "samples.png", "codes.png", "grid.png", "traversals.png", "training.png")
+PICTURES = (
+    "reconstructions.png",
+    "samples.png",
+    "codes.png",
+    "grid.png",
+    "traversals.png",
+    "training.png",
+)
 FILES = ("model.keras", "config.json", "history.json", "metrics.json", *PICTURES)
-CHECKPOINT = "checkpoint.npz" # of a training that is not at its end
+CHECKPOINT = "checkpoint.npz"  # of a training that is not at its end
 
-def draft_of(
-    folder, # of a run, there or not
-):
-    "Where a training into the folder keeps what it has so far."
+
+def draft_of(folder):
+    """Where a training into the folder keeps what it has so far.
+
+    - folder: of a run, there or not
+    """
     target = Path(folder).expanduser().resolve()
-    inside = target.is_dir() and not (target / "config.json").exists() # it may be a disk mounted there, and renaming does not cross disks
+    inside = (
+        target.is_dir() and not (target / "config.json").exists()
+    )  # it may be a disk mounted there, and renaming does not cross disks
     return (target if inside else target.parent) / f".draft-{target.name}"
 
-def check_run(
-    folder, # that should hold a run
-):
-    "Its path; FileNotFoundError or ValueError with one sentence where it is not a run."
+
+def check_run(folder):
+    """Its path; FileNotFoundError or ValueError with one sentence where it is not a run.
+
+    - folder: that should hold a run
+    """
     path = Path(folder).expanduser().resolve()
-    if not (path / "config.json").is_file() and (draft_of(folder) / "config.json").is_file(): raise FileNotFoundError(f"{folder} is not a whole run yet: its training runs, or was cut off and goes on with `vaenb train --resume {folder}`")
-    if not path.is_dir(): raise FileNotFoundError(f"there is no run folder {folder}: make one with `vaenb train --out {folder}`")
-    if not (path / "config.json").is_file(): raise ValueError(f"{folder} is not the folder of a run: it has no config.json")
+    if not (path / "config.json").is_file() and (draft_of(folder) / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a whole run yet: its training runs, or was cut off and goes on with `vaenb train --resume {folder}`"
+        )
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"there is no run folder {folder}: make one with `vaenb train --out {folder}`"
+        )
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{folder} is not the folder of a run: it has no config.json")
     config = read_json(path / "config.json")
-    if not isinstance(config, dict) or "vaenb_run" not in config: raise ValueError(f"{folder} is not the folder of a run: its config.json is something else")
-    if not (path / "model.keras").is_file(): raise ValueError(f"{folder} has lost its model: model.keras is missing")
+    if not isinstance(config, dict) or "vaenb_run" not in config:
+        raise ValueError(f"{folder} is not the folder of a run: its config.json is something else")
+    if not (path / "model.keras").is_file():
+        raise ValueError(f"{folder} has lost its model: model.keras is missing")
     return path
 
-def read_settings(
-    config, # dict: what config.json holds
-    folder="the run", # for the message
-):
-    "Its `Settings`; ValueError where another version wrote them."
-    try: return Settings(**config["settings"])
-    except (KeyError, TypeError, AttributeError): raise ValueError(f"{folder} was written by another version of vaenb: its config.json holds settings that this one does not know") from None
+
+def read_settings(config, folder="the run"):
+    """Its `Settings`; ValueError where another version wrote them.
+
+    - config (dict): what config.json holds
+    - folder: for the message
+    """
+    try:
+        return Settings(**config["settings"])
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"{folder} was written by another version of vaenb: its config.json holds settings that this one does not know"
+        ) from None
 
 # %% ../nbs/using/73_folder.ipynb #4d7709e3
-def check_target(
-    folder, # where a run is to be written
-    overwrite=False, # bool: may what is there be replaced, a run or a training that was cut off?
-    resume=False, # bool: is it that training which goes on?
-):
-    "Its path; FileExistsError or BlockingIOError with one sentence where something or somebody is in the way."
+def check_target(folder, overwrite=False, resume=False):
+    """Its path; FileExistsError or BlockingIOError with one sentence where something or somebody is in the way.
+
+    - folder: where a run is to be written
+    - overwrite (bool): may what is there be replaced, a run or a training that was cut off?
+    - resume (bool): is it that training which goes on?
+    """
     path = Path(folder).expanduser().resolve()
-    if path.exists() and not path.is_dir(): raise FileExistsError(f"{folder} is a file: name a folder")
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{folder} is a file: name a folder")
     if not resume and (draft_of(folder) / "config.json").is_file():
-        with locked(draft_of(folder)): pass # is somebody there?
-        if not overwrite: raise FileExistsError(f"{folder} has a training that was cut off: go on with it by `vaenb train --resume {folder}`, or start anew with --overwrite (overwrite=True in Python)")
+        with locked(draft_of(folder)):
+            pass  # is somebody there?
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} has a training that was cut off: go on with it by `vaenb train --resume {folder}`, or start anew with --overwrite (overwrite=True in Python)"
+            )
     found = sorted(p.name for p in path.iterdir()) if path.exists() else []
-    ours = FILES if resume and "config.json" not in found else () # `publish` was cut off
-    if all(name.startswith(".draft-") or name in ours for name in found): return path
-    try: check_run(path)
-    except (ValueError, FileNotFoundError): raise FileExistsError(f"{folder} exists and is not a run, so it is left alone: name another folder") from None
-    if not overwrite: raise FileExistsError(f"{folder} holds a run already: name another folder, or replace it with --overwrite (overwrite=True in Python)")
+    ours = FILES if resume and "config.json" not in found else ()  # `publish` was cut off
+    if all(name.startswith(".draft-") or name in ours for name in found):
+        return path
+    try:
+        check_run(path)
+    except (ValueError, FileNotFoundError):
+        raise FileExistsError(
+            f"{folder} exists and is not a run, so it is left alone: name another folder"
+        ) from None
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} holds a run already: name another folder, or replace it with --overwrite (overwrite=True in Python)"
+        )
     if strange := [name for name in found if name not in (*FILES, CHECKPOINT)]:
-        raise FileExistsError(f"{folder} holds {', '.join(strange)}, which is not part of a run and would be lost: move it away")
+        raise FileExistsError(
+            f"{folder} holds {', '.join(strange)}, which is not part of a run and would be lost: move it away"
+        )
     return path
 
 # %% ../nbs/using/73_folder.ipynb #2b9074da
-def publish(
-    draft, # complete folder, in the target or beside it
-    target, # its path from now on
-    overwrite=False, # bool: may a run that is there be replaced?
-):
-    "Moves the draft to its place; OSError where something is in the way, and then both stay as they are."
+def publish(draft, target, overwrite=False):
+    """Moves the draft to its place; OSError where something is in the way, and then both stay as they are.
+
+    - draft: complete folder, in the target or beside it
+    - target: its path from now on
+    - overwrite (bool): may a run that is there be replaced?
+    """
     check_target(target, overwrite, resume=True)
     if draft.parent == target:
-        for file in sorted(draft.iterdir(), key=lambda file: (file.name == CHECKPOINT, file.name == "config.json")): os.replace(file, target / file.name)
+        for file in sorted(
+            draft.iterdir(), key=lambda file: (file.name == CHECKPOINT, file.name == "config.json")
+        ):
+            os.replace(file, target / file.name)
         return draft.rmdir()
     old = draft.with_name(f".old-{target.name}")
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(target, old)
-    try: os.rename(draft, target)
+    try:
+        os.rename(draft, target)
     except OSError:
-        if old.exists(): os.rename(old, target)
+        if old.exists():
+            os.rename(old, target)
         raise
-    if old.exists(): shutil.rmtree(old)
+    if old.exists():
+        shutil.rmtree(old)
 
 # %% ../nbs/using/73_folder.ipynb #c3ed0c6b
-def unfinished(
-    folder, # of a run
-):
-    "The folder that has the checkpoint of a training into it, and the `Settings`; FileNotFoundError or ValueError with one sentence where there is none."
+def unfinished(folder):
+    """The folder that has the checkpoint of a training into it, and the `Settings`; FileNotFoundError or ValueError with one sentence where there is none.
+
+    - folder: of a run
+    """
     path = Path(folder).expanduser().resolve()
     for home in (draft_of(path), path):
-        if (home / "config.json").is_file() and (home != path or (home / CHECKPOINT).is_file()): return home, read_settings(read_json(home / "config.json"), folder)
+        if (home / "config.json").is_file() and (home != path or (home / CHECKPOINT).is_file()):
+            return home, read_settings(read_json(home / "config.json"), folder)
     check_run(path)
-    raise ValueError(f"{folder} is a whole run, its training is at its end: there is nothing to go on with")
+    raise ValueError(
+        f"{folder} is a whole run, its training is at its end: there is nothing to go on with"
+    )
 
 # %% ../nbs/using/73_folder.ipynb #2e9fbc1f
 @contextlib.contextmanager
-def draft_run(
-    folder, # where the run is to be written
-    overwrite=False, # bool: may what is there be replaced?
-    resume=False, # bool: with what `unfinished` finds in it, or empty?
-):
-    "A folder to write into, this block's alone; it becomes `folder` when the block ends well, stays when the block fails with a checkpoint in it, and else disappears."
+def draft_run(folder, overwrite=False, resume=False):
+    """A folder to write into, this block's alone; it becomes `folder` when the block ends well, stays when the block fails with a checkpoint in it, and else disappears.
+
+    - folder: where the run is to be written
+    - overwrite (bool): may what is there be replaced?
+    - resume (bool): with what `unfinished` finds in it, or empty?
+    """
     target, draft = check_target(folder, overwrite or resume, resume), draft_of(folder)
     with locked(draft):
         home = unfinished(folder)[0] if resume else None
-        if not resume: shutil.rmtree(draft, ignore_errors=True)
+        if not resume:
+            shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(exist_ok=True)
         if home not in (None, draft):
-            for name in (CHECKPOINT, "config.json"): shutil.copy(home / name, draft / name)
-        try: yield draft
+            for name in (CHECKPOINT, "config.json"):
+                shutil.copy(home / name, draft / name)
+        try:
+            yield draft
         except BaseException:
-            if not (draft / CHECKPOINT).exists(): shutil.rmtree(draft, ignore_errors=True)
+            if not (draft / CHECKPOINT).exists():
+                shutil.rmtree(draft, ignore_errors=True)
             raise
-        try: publish(draft, target, overwrite or resume)
-        except OSError as error: raise FileExistsError(f"{error}; nothing is lost, the new run is in {draft}") from error
+        try:
+            publish(draft, target, overwrite or resume)
+        except OSError as error:
+            raise FileExistsError(f"{error}; nothing is lost, the new run is in {draft}") from error

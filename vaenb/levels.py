@@ -17,15 +17,22 @@ from keras import ops
 from .distribution import sum_event
 
 # %% ../nbs/foundations/13_levels.ipynb #f06464e1
-def discretized_logistic_log_prob(
-    k,             # (..., *event): level indices 0 .. levels-1
-    mu,            # (..., *event): locations on the 0 .. 1 axis, broadcast against k
-    log_scale,     # log of the scale on the same axis, broadcasts
-    levels=256,    # L
-    event_ndim=1,  # trailing axes summed
-):                 # (...): nats per example, a mass
-    "log P(k): the area of the logistic density over bin k; the first and the last bin take the tails."
-    k, mu, rate = ops.cast(k, "float32"), ops.cast(mu, "float32"), ops.exp(-ops.cast(log_scale, "float32"))
+def discretized_logistic_log_prob(k, mu, log_scale, levels=256, event_ndim=1):
+    """log P(k): the area of the logistic density over bin k; the first and the last bin take the tails.
+
+    - k (..., *event): level indices 0 .. levels-1
+    - mu (..., *event): locations on the 0 .. 1 axis, broadcast against k
+    - log_scale: log of the scale on the same axis, broadcasts
+    - levels: L
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example, a mass.
+    """
+    k, mu, rate = (
+        ops.cast(k, "float32"),
+        ops.cast(mu, "float32"),
+        ops.exp(-ops.cast(log_scale, "float32")),
+    )
     width = 1 / (levels - 1)
     first, last = k < 0.5, k > levels - 1.5
     below = ops.where(first, 0.0, ops.log_sigmoid((mu - (k - 0.5) * width) * rate))
@@ -34,27 +41,36 @@ def discretized_logistic_log_prob(
     return sum_event(below + above + inner, event_ndim)
 
 # %% ../nbs/foundations/13_levels.ipynb #d655f2b3
-def discretized_logistic_mean(
-    mu,          # (..., *event): locations
-    log_scale,   # log of the scale, broadcasts
-    levels=256,  # L
-    chunk=16,    # edges summed at a time: memory is `chunk` times the size of mu
-):               # (..., *event): in [0, 1]
-    "The mean of x = k / (levels - 1), from P(K >= j) summed over the edges j."
+def discretized_logistic_mean(mu, log_scale, levels=256, chunk=16):
+    """The mean of x = k / (levels - 1), from P(K >= j) summed over the edges j.
+
+    - mu (..., *event): locations
+    - log_scale: log of the scale, broadcasts
+    - levels: L
+    - chunk (edges summed at a time): memory is `chunk` times the size of mu
+
+    Returns (..., *event): in [0, 1].
+    """
     mu = ops.expand_dims(ops.cast(mu, "float32"), -1)
     rate = ops.expand_dims(ops.exp(-ops.cast(log_scale, "float32")), -1)
     edges = (np.arange(1, levels, dtype="float32") - 0.5) / (levels - 1)
-    parts = [ops.sum(ops.sigmoid((mu - edges[i:i + chunk]) * rate), -1) for i in range(0, levels - 1, chunk)]
+    parts = [
+        ops.sum(ops.sigmoid((mu - edges[i : i + chunk]) * rate), -1)
+        for i in range(0, levels - 1, chunk)
+    ]
     return sum(parts) / (levels - 1)
 
 
-def sample_discretized_logistic(
-    mu,          # (..., *event): locations
-    log_scale,   # log of the scale, broadcasts
-    levels=256,  # L
-    seed=None,   # int, or a keras.random.SeedGenerator
-):               # (..., *event): level indices, float32
-    "Exact samples: a logistic number by inversion, rounded to the nearest level and clipped."
+def sample_discretized_logistic(mu, log_scale, levels=256, seed=None):
+    """Exact samples: a logistic number by inversion, rounded to the nearest level and clipped.
+
+    - mu (..., *event): locations
+    - log_scale: log of the scale, broadcasts
+    - levels: L
+    - seed: int, or a keras.random.SeedGenerator
+
+    Returns (..., *event): level indices, float32.
+    """
     mu = ops.cast(mu, "float32")
     u = keras.random.uniform(ops.shape(mu), seed=seed)
     x = mu + ops.exp(ops.cast(log_scale, "float32")) * (ops.log(u) - ops.log1p(-u))
@@ -86,47 +102,71 @@ def _travel(e, weight, compromise, total):
     "weight * log(compromise / share) with share = weight / total, from e = total * compromise - weight where that is small."
     some = ops.maximum(weight, 1.0)
     near = ops.abs(e) < 0.5 * some
-    log_ratio = ops.where(near, ops.log1p(ops.where(near, e / some, 0.0)), ops.log(compromise * total / some))
+    log_ratio = ops.where(
+        near, ops.log1p(ops.where(near, e / some, 0.0)), ops.log(compromise * total / some)
+    )
     return ops.where(weight > 0, some * log_ratio, 0.0)
 
 # %% ../nbs/foundations/13_levels.ipynb #06185165
-def beta_binomial_log_prob(
-    k,             # (..., *event): level indices 0 .. levels-1
-    logits,        # (..., *event): log-odds of the mean, broadcast against k
-    log_total,     # (..., *event): log of the concentration a + b, broadcasts
-    levels=256,    # L; there are n = L - 1 tosses
-    event_ndim=1,  # trailing axes summed
-):                 # (...): nats per example, a mass
-    "log P(k) of the beta-binomial with a = s m and b = s (1 - m), accurate in 32 bits."
+def beta_binomial_log_prob(k, logits, log_total, levels=256, event_ndim=1):
+    """log P(k) of the beta-binomial with a = s m and b = s (1 - m), accurate in 32 bits.
+
+    - k (..., *event): level indices 0 .. levels-1
+    - logits (..., *event): log-odds of the mean, broadcast against k
+    - log_total (..., *event): log of the concentration a + b, broadcasts
+    - levels: L; there are n = L - 1 tosses
+    - event_ndim: trailing axes summed
+
+    Returns (...): nats per example, a mass.
+    """
     k, logits, log_total = (ops.cast(v, "float32") for v in (k, logits, log_total))
     n, m = levels - 1.0, levels - 1 - k
     log_a, log_b = log_total + ops.log_sigmoid(logits), log_total + ops.log_sigmoid(-logits)
     a, b, s = ops.exp(log_a), ops.exp(log_b), ops.exp(log_total)
     white, black = (a + 3 + k) / (s + 6 + n), (b + 3 + m) / (s + 6 + n)
     e = (k * (b + 3) - m * (a + 3)) / (s + 6 + n)
-    travel = _travel(-e, k, white, n) + _travel(e, m, black, n) + _travel(e, a + 3, white, s + 6) + _travel(-e, b + 3, black, s + 6)
-    rest = _rising(a, log_a, k, 3) + _rising(b, log_b, m, 3) - _rising(s, log_total, ops.convert_to_tensor(n), 6)
+    travel = (
+        _travel(-e, k, white, n)
+        + _travel(e, m, black, n)
+        + _travel(e, a + 3, white, s + 6)
+        + _travel(-e, b + 3, black, s + 6)
+    )
+    rest = (
+        _rising(a, log_a, k, 3)
+        + _rising(b, log_b, m, 3)
+        - _rising(s, log_total, ops.convert_to_tensor(n), 6)
+    )
     table = ops.take(np.array(_binomial_table(levels - 1), "float32"), ops.cast(k, "int32"))
     return sum_event(travel + rest + table, event_ndim)
 
 # %% ../nbs/foundations/13_levels.ipynb #b422a314
-def split_seed(
-    seed,  # int, keras.random.SeedGenerator or None
-    n,     # how many draws will be made
-):         # list of n seeds
-    "Seeds for `n` draws that do not repeat one another; a generator moves on by itself, an integer becomes `n` different ones."
+def split_seed(seed, n):
+    """Seeds for `n` draws that do not repeat one another; a generator moves on by itself, an integer becomes `n` different ones.
+
+    - seed: int, keras.random.SeedGenerator or None
+    - n: how many draws will be made
+
+    Returns list of n seeds.
+    """
     plain = isinstance(seed, (int, np.integer))
     return [int(seed) + 7919 * i if plain else seed for i in range(n)]
 
 
-def sample_beta_binomial(
-    logits,      # (..., *event): log-odds of the mean
-    log_total,   # (..., *event): log of the concentration, the same shape
-    levels=256,  # L
-    seed=None,   # int, or a keras.random.SeedGenerator
-):               # (..., *event): level indices, float32
-    "Exact samples: a coin from Beta(a, b), by way of log-gammas, then levels - 1 tosses of it."
-    logits, log_total, seeds = ops.cast(logits, "float32"), ops.cast(log_total, "float32"), split_seed(seed, 5)
+def sample_beta_binomial(logits, log_total, levels=256, seed=None):
+    """Exact samples: a coin from Beta(a, b), by way of log-gammas, then levels - 1 tosses of it.
+
+    - logits (..., *event): log-odds of the mean
+    - log_total (..., *event): log of the concentration, the same shape
+    - levels: L
+    - seed: int, or a keras.random.SeedGenerator
+
+    Returns (..., *event): level indices, float32.
+    """
+    logits, log_total, seeds = (
+        ops.cast(logits, "float32"),
+        ops.cast(log_total, "float32"),
+        split_seed(seed, 5),
+    )
 
     def log_gamma_variable(log_a, seed, other):
         a = ops.maximum(ops.exp(log_a), 1e-30)
@@ -136,15 +176,22 @@ def sample_beta_binomial(
     heads = log_gamma_variable(log_total + ops.log_sigmoid(logits), *seeds[:2])
     tails = log_gamma_variable(log_total + ops.log_sigmoid(-logits), *seeds[2:4])
     chance = ops.sigmoid(heads - tails)
-    return keras.random.binomial(ops.shape(chance), ops.full_like(chance, levels - 1.0), chance, seed=seeds[4])
+    return keras.random.binomial(
+        ops.shape(chance), ops.full_like(chance, levels - 1.0), chance, seed=seeds[4]
+    )
 
 # %% ../nbs/foundations/13_levels.ipynb #5b7bd195
-def sample_poisson(
-    rate,       # (..., *event): expected counts
-    seed=None,  # int, or a keras.random.SeedGenerator
-):              # (..., *event): counts, float32
-    "Exact samples: the time of a very late arrival, then how many of the arrivals before it come before `rate`."
+def sample_poisson(rate, seed=None):
+    """Exact samples: the time of a very late arrival, then how many of the arrivals before it come before `rate`.
+
+    - rate (..., *event): expected counts
+    - seed: int, or a keras.random.SeedGenerator
+
+    Returns (..., *event): counts, float32.
+    """
     rate, seeds = ops.cast(rate, "float32"), split_seed(seed, 2)
     late = ops.ceil(rate + 10 * ops.sqrt(rate) + 20)
     time = keras.random.gamma(ops.shape(rate), late, seed=seeds[0])
-    return keras.random.binomial(ops.shape(rate), late - 1, ops.minimum(rate / time, 1.0), seed=seeds[1])
+    return keras.random.binomial(
+        ops.shape(rate), late - 1, ops.minimum(rate / time, 1.0), seed=seeds[1]
+    )

@@ -14,15 +14,33 @@ import keras
 import numpy as np
 from keras import ops
 
-from .distribution import bernoulli_log_prob, bound_logvar, categorical_log_prob, normal_log_prob, poisson_log_prob, sample_normal, sum_event
-from .levels import beta_binomial_log_prob, discretized_logistic_log_prob, discretized_logistic_mean, sample_beta_binomial, sample_discretized_logistic, sample_poisson
+from vaenb.distribution import (
+    bernoulli_log_prob,
+    bound_logvar,
+    categorical_log_prob,
+    normal_log_prob,
+    poisson_log_prob,
+    sample_normal,
+    sum_event,
+)
+from vaenb.levels import (
+    beta_binomial_log_prob,
+    discretized_logistic_log_prob,
+    discretized_logistic_mean,
+    sample_beta_binomial,
+    sample_discretized_logistic,
+    sample_poisson,
+)
 from .noise import uniform
 
 # %% ../nbs/foundations/14_likelihood.ipynb #dbc2963d
-def data_kind(
-    x,  # array of numbers, not empty
-):      # "binary": only 0 and 1; "grey": in [0, 1]; "whole": 0, 1, 2, ...; or "real"
-    "The narrowest of four kinds of data that covers all values of `x`."
+def data_kind(x):
+    """The narrowest of four kinds of data that covers all values of `x`.
+
+    - x: array of numbers, not empty
+
+    Returns "binary": only 0 and 1; "grey": in [0, 1]; "whole": 0, 1, 2, ...; or "real".
+    """
     x = np.asarray(x)
     low, high = x.min(), x.max()
     whole = low >= 0 and bool(np.all(x == np.floor(x)))
@@ -39,14 +57,17 @@ def _advice(kind, levels=None):
     }[kind]
 
 
-def check_support(
-    x,            # array-like of any shape
-    outside,      # function: float32 array -> mask of the values that do not belong
-    owner,        # who asks, and for what: "Bernoulli(), which takes exact zeros and ones"
-    name="x",     # what the message calls the array
-    levels=None,  # number of grey levels, if known
-):                # None
-    "Nothing, or a TypeError or ValueError with one sentence when `x` is not numeric, empty, not finite or outside the support."
+def check_support(x, outside, owner, name="x", levels=None):
+    """Nothing, or a TypeError or ValueError with one sentence when `x` is not numeric, empty, not finite or outside the support.
+
+    - x: array-like of any shape
+    - outside (function): float32 array -> mask of the values that do not belong
+    - owner (who asks, and for what): "Bernoulli(), which takes exact zeros and ones"
+    - name: what the message calls the array
+    - levels: number of grey levels, if known
+
+    Returns None.
+    """
     x = np.asarray(x)
     if x.dtype.kind not in "buif":
         raise TypeError(f"{name} has dtype {x.dtype}; pass an array of numbers.")
@@ -57,18 +78,31 @@ def check_support(
     bad = broken if broken.any() else outside(x)
     if bad.any():
         at = tuple(int(i) for i in np.unravel_index(bad.argmax(), x.shape))
-        fit = (f"outside the support of {owner}", _advice(data_kind(x), levels)) if not broken.any() else ("NaN or infinite", "repair or drop these examples")
-        raise ValueError(f"{name}: {bad.sum()} of {x.size} values are {fit[0]}; the first is {x[at]:g} at index {at}. What to do: {fit[1]}.")
+        fit = (
+            (f"outside the support of {owner}", _advice(data_kind(x), levels))
+            if not broken.any()
+            else ("NaN or infinite", "repair or drop these examples")
+        )
+        raise ValueError(
+            f"{name}: {bad.sum()} of {x.size} values are {fit[0]}; the first is {x[at]:g} at index {at}. What to do: {fit[1]}."
+        )
 
 # %% ../nbs/foundations/14_likelihood.ipynb #3d8c2811
 class Part(keras.layers.Layer):
     "A Keras layer that keeps its constructor arguments, owns its randomness, computes in float32, and is bound to the shape of one example."
+
     arguments = ()  # names of the subclass's own constructor arguments
-    ready = True    # False while the part has to see data before it means anything
+    ready = True  # False while the part has to see data before it means anything
 
     def __init__(self, event_shape=None, seed=None, **kwargs):
-        known = {name for parent in type(self).__mro__ for name in getattr(parent, "arguments", ())}  # a subclass may fix what its parent leaves open
-        own = {"seed": seed, "event_shape": None, **{name: kwargs.pop(name) for name in known & kwargs.keys()}}
+        known = {
+            name for parent in type(self).__mro__ for name in getattr(parent, "arguments", ())
+        }  # a subclass may fix what its parent leaves open
+        own = {
+            "seed": seed,
+            "event_shape": None,
+            **{name: kwargs.pop(name) for name in known & kwargs.keys()},
+        }
         super().__init__(**{"dtype": "float32", **kwargs})
         for name, value in own.items():
             setattr(self, name, value)
@@ -80,7 +114,9 @@ class Part(keras.layers.Layer):
         "Itself, for examples of that shape and with its parameters created; ValueError when it already has another shape."
         shape = tuple(int(n) for n in event_shape)
         if self.event_shape not in (None, shape):
-            raise ValueError(f"{self} is bound to examples of shape {self.event_shape} and cannot take {shape}; make a new one.")
+            raise ValueError(
+                f"{self} is bound to examples of shape {self.event_shape} and cannot take {shape}; make a new one."
+            )
         if self.event_shape is None:
             self.event_shape, self.built = shape, True
             self.add_parameters()
@@ -94,7 +130,11 @@ class Part(keras.layers.Layer):
 
     def get_config(self):
         own = {name: getattr(self, name) for name in ("seed", *self.arguments)}
-        return {**super().get_config(), **own, "event_shape": self.event_shape and list(self.event_shape)}
+        return {
+            **super().get_config(),
+            **own,
+            "event_shape": self.event_shape and list(self.event_shape),
+        }
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.arguments)})"
@@ -103,8 +143,9 @@ class Part(keras.layers.Layer):
 @keras.saving.register_keras_serializable("vaenb")
 class Likelihood(Part):
     "A family of distributions p(x|z); a subclass gives `log_prob_each`, `mean`, `draw`, `initial_features` and `outside`."
-    param_size = 1                # numbers per coordinate that the decoder must give
-    alike = False                 # whether `log_prob_each` treats all coordinates alike, or all of a channel, so that it may be given rows
+
+    param_size = 1  # numbers per coordinate that the decoder must give
+    alike = False  # whether `log_prob_each` treats all coordinates alike, or all of a channel, so that it may be given rows
     support = "any real numbers"  # in words, for messages
 
     def feature_shape(self, event_shape):
@@ -114,16 +155,44 @@ class Likelihood(Part):
     def log_prob(self, x, features, training=False):
         "log p(x|z) in nats per example: `x` (..., *event) broadcasts against `features` (..., *event[, p])."
         if self.event_shape is None:
-            raise ValueError(f"{self} does not know the shape of one example; call bind(x.shape[1:]) first.")
-        for name, value, shape in (("x", x, self.event_shape), ("features", features, self.feature_shape(self.event_shape))):
-            tail = tuple(np.shape(value))[-len(shape):]
+            raise ValueError(
+                f"{self} does not know the shape of one example; call bind(x.shape[1:]) first."
+            )
+        for name, value, shape in (
+            ("x", x, self.event_shape),
+            ("features", features, self.feature_shape(self.event_shape)),
+        ):
+            tail = tuple(np.shape(value))[-len(shape) :]
             if len(tail) != len(shape) or not all(a in (None, b) for a, b in zip(tail, shape)):
-                raise ValueError(f"{self}: the shape of {name} is {tuple(np.shape(value))}, but must end in {shape}.")
-        x, features, ndim = ops.cast(x, "float32"), ops.cast(features, "float32"), len(self.event_shape)
-        if self.alike and ndim > 1:  # images as rows: XLA is up to twice as slow with axes of length 1 at the end
-            rows = (math.prod(self.event_shape[:-1]), *([] if self.event_shape[-1] == 1 else self.event_shape[-1:]))
-            lead = [ops.shape(a)[:len(a.shape) - len(shape)] for a, shape in ((x, self.event_shape), (features, self.feature_shape(self.event_shape)))]
-            x, features, ndim = ops.reshape(x, (*lead[0], *rows)), ops.reshape(features, (*lead[1], *rows, *self.feature_shape(self.event_shape)[ndim:])), len(rows)
+                raise ValueError(
+                    f"{self}: the shape of {name} is {tuple(np.shape(value))}, but must end in {shape}."
+                )
+        x, features, ndim = (
+            ops.cast(x, "float32"),
+            ops.cast(features, "float32"),
+            len(self.event_shape),
+        )
+        if (
+            self.alike and ndim > 1
+        ):  # images as rows: XLA is up to twice as slow with axes of length 1 at the end
+            rows = (
+                math.prod(self.event_shape[:-1]),
+                *([] if self.event_shape[-1] == 1 else self.event_shape[-1:]),
+            )
+            lead = [
+                ops.shape(a)[: len(a.shape) - len(shape)]
+                for a, shape in (
+                    (x, self.event_shape),
+                    (features, self.feature_shape(self.event_shape)),
+                )
+            ]
+            x, features, ndim = (
+                ops.reshape(x, (*lead[0], *rows)),
+                ops.reshape(
+                    features, (*lead[1], *rows, *self.feature_shape(self.event_shape)[ndim:])
+                ),
+                len(rows),
+            )
         return sum_event(self.log_prob_each(x, features, training), ndim)
 
     def observe(self, x, training=False):
@@ -136,30 +205,44 @@ class Likelihood(Part):
 
     def check(self, x, name="x"):
         "Nothing, or one sentence as a ValueError when `x` does not fit."
-        check_support(x, self.outside, f"{self}, which takes {self.support}", name, getattr(self, "levels", None))
+        check_support(
+            x,
+            self.outside,
+            f"{self}, which takes {self.support}",
+            name,
+            getattr(self, "levels", None),
+        )
 
     def sample(self, features, seed=None):
         "A sample of x, (..., *event): `seed` is an int or a SeedGenerator; None continues this layer's own sequence."
-        return self.draw(ops.cast(features, "float32"), self.seed_generator if seed is None else seed)
+        return self.draw(
+            ops.cast(features, "float32"), self.seed_generator if seed is None else seed
+        )
 
     def call(self, features):
         return self.mean(features)
 
 # %% ../nbs/foundations/14_likelihood.ipynb #ea44ef92
-def flip(
-    chance,     # (..., *event): probabilities
-    seed=None,  # int, or a keras.random.SeedGenerator
-):              # (..., *event): 0.0 or 1.0
-    "One toss of every coin."
+def flip(chance, seed=None):
+    """One toss of every coin.
+
+    - chance (..., *event): probabilities
+    - seed: int, or a keras.random.SeedGenerator
+
+    Returns (..., *event): 0.0 or 1.0.
+    """
     chance = ops.cast(chance, "float32")
     return ops.cast(uniform(ops.shape(chance), seed) < chance, "float32")
 
 
-def logit(
-    mean,          # array of means in [0, 1]
-    margin=0.001,  # means are clipped to [margin, 1 - margin]
-):                 # float32 array
-    "log-odds of `mean`, on the host."
+def logit(mean, margin=0.001):
+    """log-odds of `mean`, on the host.
+
+    - mean: array of means in [0, 1]
+    - margin: means are clipped to [margin, 1 - margin]
+
+    Returns float32 array.
+    """
     mean = np.clip(np.asarray(mean, "float64"), margin, 1 - margin)
     return np.log(mean / (1 - mean)).astype("float32")
 
@@ -167,6 +250,7 @@ def logit(
 @keras.saving.register_keras_serializable("vaenb")
 class Bernoulli(Likelihood):
     "Coins; features are log-odds. With `binarize`, x holds grey values: the chances of coins that are tossed at every training visit."
+
     alike = True
     arguments = ("binarize",)
 
@@ -200,28 +284,39 @@ def _near_and_far(logits):
     return near, ops.where(near, logits, 0.0), ops.where(near, 1.0, ops.abs(logits))
 
 
-def continuous_bernoulli_log_norm(
-    logits,  # (...): log-odds, any real numbers
-):           # (...): nats
-    "log C, which turns -BCE into a log-density on [0, 1] (Loaiza-Ganem and Cunningham 2019)."
+def continuous_bernoulli_log_norm(logits):
+    """log C, which turns -BCE into a log-density on [0, 1] (Loaiza-Ganem and Cunningham 2019).
+
+    - logits (...): log-odds, any real numbers
+
+    Returns (...): nats.
+    """
     near, small, large = _near_and_far(logits)
     series = math.log(2) + small**2 * (1 / 12 - small**2 * (7 / 1440 - small**2 * 31 / 90720))
-    return ops.where(near, series, ops.log(large) - ops.log(-ops.expm1(-large)) + ops.log1p(ops.exp(-large)))
+    return ops.where(
+        near, series, ops.log(large) - ops.log(-ops.expm1(-large)) + ops.log1p(ops.exp(-large))
+    )
 
 
-def continuous_bernoulli_mean(
-    logits,  # (...): log-odds, any real numbers
-):           # (...): in [0, 1]
-    "The mean of the continuous Bernoulli, which is not sigmoid(logits)."
+def continuous_bernoulli_mean(logits):
+    """The mean of the continuous Bernoulli, which is not sigmoid(logits).
+
+    - logits (...): log-odds, any real numbers
+
+    Returns (...): in [0, 1].
+    """
     near, small, large = _near_and_far(logits)
     series = 0.5 + small * (1 / 12 - small**2 * (1 / 720 - small**2 / 30240))
     positive = -1 / ops.expm1(-large) - 1 / large
-    return ops.where(near, series, ops.where(ops.cast(logits, "float32") > 0, positive, 1 - positive))
+    return ops.where(
+        near, series, ops.where(ops.cast(logits, "float32") > 0, positive, 1 - positive)
+    )
 
 # %% ../nbs/foundations/14_likelihood.ipynb #ab92e512
 @keras.saving.register_keras_serializable("vaenb")
 class ContinuousBernoulli(Likelihood):
     "Grey values in [0, 1] with a density exponential in x; features are log-odds (Loaiza-Ganem and Cunningham 2019)."
+
     alike = True
     support = "values in [0, 1]"
 
@@ -229,7 +324,9 @@ class ContinuousBernoulli(Likelihood):
         return (x < 0) | (x > 1)
 
     def log_prob_each(self, x, features, training=False):
-        return bernoulli_log_prob(x, features, event_ndim=0) + continuous_bernoulli_log_norm(features)
+        return bernoulli_log_prob(x, features, event_ndim=0) + continuous_bernoulli_log_norm(
+            features
+        )
 
     def mean(self, features):
         return continuous_bernoulli_mean(features)
@@ -242,32 +339,49 @@ class ContinuousBernoulli(Likelihood):
 
     def initial_features(self, mean):
         logits = np.linspace(-100, 100, 20001, dtype="float32")
-        return np.interp(mean, ops.convert_to_numpy(continuous_bernoulli_mean(logits)), logits).astype("float32")
+        return np.interp(
+            mean, ops.convert_to_numpy(continuous_bernoulli_mean(logits)), logits
+        ).astype("float32")
 
 # %% ../nbs/foundations/14_likelihood.ipynb #f18e1ec6
 @keras.saving.register_keras_serializable("vaenb")
 class Normal(Likelihood):
     "Real numbers with one standard deviation: a number, 'learned', or 'optimal' (Rybkin, Daniilidis and Levine 2021). Features are means."
+
     alike = True
     arguments = ("sigma",)
 
     def __init__(self, sigma=1.0, **kwargs):
-        if sigma not in ("learned", "optimal") and (isinstance(sigma, str) or not 0 < sigma < math.inf):
-            raise ValueError(f"sigma={sigma!r} is not a standard deviation; pass a positive number, 'learned' or 'optimal'.")
+        if sigma not in ("learned", "optimal") and (
+            isinstance(sigma, str) or not 0 < sigma < math.inf
+        ):
+            raise ValueError(
+                f"sigma={sigma!r} is not a standard deviation; pass a positive number, 'learned' or 'optimal'."
+            )
         super().__init__(sigma=sigma if isinstance(sigma, str) else float(sigma), **kwargs)
 
     def add_parameters(self):
         if self.sigma == "learned":
-            self.log_sigma = self.add_weight(name="log_sigma", shape=(), initializer="zeros", autocast=False)
+            self.log_sigma = self.add_weight(
+                name="log_sigma", shape=(), initializer="zeros", autocast=False
+            )
         if self.sigma == "optimal":
-            self.variance = self.add_weight(name="variance", shape=(), initializer="ones", trainable=False, autocast=False)
-            self.visits = self.add_weight(name="visits", shape=(), initializer="zeros", trainable=False, autocast=False)
+            self.variance = self.add_weight(
+                name="variance", shape=(), initializer="ones", trainable=False, autocast=False
+            )
+            self.visits = self.add_weight(
+                name="visits", shape=(), initializer="zeros", trainable=False, autocast=False
+            )
 
     def logvar(self):
         "log sigma^2 as evaluation uses it, a scalar tensor."
         if self.sigma == "learned":
             return bound_logvar(2 * self.log_sigma)
-        return ops.log(self.variance + 0.0) if self.sigma == "optimal" else ops.convert_to_tensor(2 * math.log(self.sigma), "float32")
+        return (
+            ops.log(self.variance + 0.0)
+            if self.sigma == "optimal"
+            else ops.convert_to_tensor(2 * math.log(self.sigma), "float32")
+        )
 
     def log_prob_each(self, x, features, training=False):
         if self.sigma != "optimal" or not training:
@@ -291,16 +405,23 @@ class Normal(Likelihood):
 @keras.saving.register_keras_serializable("vaenb")
 class LevelLikelihood(Likelihood):
     "The base of the likelihoods of x in {0, 1/(levels-1), ..., 1}, whose `log_prob` is the log of a probability mass."
+
     arguments = ("levels",)
 
     def __init__(self, levels=256, **kwargs):
         if levels != int(levels) or levels < 2:
-            raise ValueError(f"levels={levels!r} is not a number of grey levels; pass a whole number of at least 2, such as 256.")
+            raise ValueError(
+                f"levels={levels!r} is not a number of grey levels; pass a whole number of at least 2, such as 256."
+            )
         super().__init__(levels=int(levels), **kwargs)
         self.support = f"the {levels} levels 0, 1/{levels - 1}, ..., 1"
 
     def outside(self, x):
-        return (x < 0) | (x > 1) | (np.abs(x * (self.levels - 1) - np.rint(x * (self.levels - 1))) > 1e-3)
+        return (
+            (x < 0)
+            | (x > 1)
+            | (np.abs(x * (self.levels - 1) - np.rint(x * (self.levels - 1))) > 1e-3)
+        )
 
     def level(self, x):
         "The level index of `x`, as float32."
@@ -310,6 +431,7 @@ class LevelLikelihood(Likelihood):
 @keras.saving.register_keras_serializable("vaenb")
 class DiscretizedLogistic(LevelLikelihood):
     "Levels as bins of a logistic density; features are locations; the scale is one learned number, or one per channel."
+
     arguments = ("levels", "per_channel")
 
     def __init__(self, levels=256, per_channel=False, **kwargs):
@@ -318,20 +440,26 @@ class DiscretizedLogistic(LevelLikelihood):
     def add_parameters(self):
         start = keras.initializers.Constant(math.log(0.1))
         shape = self.event_shape[-1:] if self.per_channel else ()
-        self.raw_scale = self.add_weight(name="raw_scale", shape=shape, initializer=start, autocast=False)
+        self.raw_scale = self.add_weight(
+            name="raw_scale", shape=shape, initializer=start, autocast=False
+        )
 
     def log_scale(self):
         "The log of the scale, within [-10, 4]."
         return bound_logvar(self.raw_scale, -10.0, 4.0)
 
     def log_prob_each(self, x, features, training=False):
-        return discretized_logistic_log_prob(self.level(x), features, self.log_scale(), self.levels, event_ndim=0)
+        return discretized_logistic_log_prob(
+            self.level(x), features, self.log_scale(), self.levels, event_ndim=0
+        )
 
     def mean(self, features):
         return discretized_logistic_mean(features, self.log_scale(), self.levels)
 
     def draw(self, features, seed):
-        return sample_discretized_logistic(features, self.log_scale(), self.levels, seed) / (self.levels - 1)
+        return sample_discretized_logistic(features, self.log_scale(), self.levels, seed) / (
+            self.levels - 1
+        )
 
     def initial_features(self, mean):
         mean, s = np.clip(np.asarray(mean, "float64"), 0.001, 0.999), 0.1
@@ -341,6 +469,7 @@ class DiscretizedLogistic(LevelLikelihood):
 @keras.saving.register_keras_serializable("vaenb")
 class BetaBinomial(LevelLikelihood):
     "Levels as the count of a coin with a random chance; features are the log-odds of the mean and the log-concentration."
+
     param_size = 2
 
     def split(self, features):
@@ -349,7 +478,9 @@ class BetaBinomial(LevelLikelihood):
         return features[..., 0], bound_logvar(features[..., 1], -8.0, 10.0)
 
     def log_prob_each(self, x, features, training=False):
-        return beta_binomial_log_prob(self.level(x), *self.split(features), self.levels, event_ndim=0)
+        return beta_binomial_log_prob(
+            self.level(x), *self.split(features), self.levels, event_ndim=0
+        )
 
     def mean(self, features):
         return ops.sigmoid(self.split(features)[0])
@@ -373,20 +504,34 @@ class Categorical(LevelLikelihood):
         return categorical_log_prob(self.level(x), features, event_ndim=0)
 
     def mean(self, features):
-        chances = ops.softmax(ops.reshape(ops.cast(features, "float32"), (-1, self.levels)))      # TensorFlow's softmax takes five axes at most
-        return ops.reshape(ops.matmul(chances, np.linspace(0, 1, self.levels, dtype="float32")), ops.shape(features)[:-1])
+        chances = ops.softmax(
+            ops.reshape(ops.cast(features, "float32"), (-1, self.levels))
+        )  # TensorFlow's softmax takes five axes at most
+        return ops.reshape(
+            ops.matmul(chances, np.linspace(0, 1, self.levels, dtype="float32")),
+            ops.shape(features)[:-1],
+        )
 
     def draw(self, features, seed):
         level = keras.random.categorical(ops.reshape(features, (-1, self.levels)), 1, seed=seed)
         return ops.cast(ops.reshape(level, ops.shape(features)[:-1]), "float32") / (self.levels - 1)
 
     def initial_features(self, mean):
-        return ops.convert_to_numpy(beta_binomial_log_prob(np.arange(self.levels), logit(mean)[..., None], math.log(2), self.levels, event_ndim=0))
+        return ops.convert_to_numpy(
+            beta_binomial_log_prob(
+                np.arange(self.levels),
+                logit(mean)[..., None],
+                math.log(2),
+                self.levels,
+                event_ndim=0,
+            )
+        )
 
 # %% ../nbs/foundations/14_likelihood.ipynb #f28f4902
 @keras.saving.register_keras_serializable("vaenb")
 class Poisson(Likelihood):
     "Counts 0, 1, 2, ...; features are logs of the expected count."
+
     alike = True
     support = "counts 0, 1, 2, ..."
 
@@ -406,13 +551,22 @@ class Poisson(Likelihood):
         return np.log(np.maximum(np.asarray(mean, "float32"), 0.001))
 
 # %% ../nbs/foundations/14_likelihood.ipynb #b67bab24
-def likelihood_for(
-    x,            # array of data
-    levels=None,  # number of grey levels, if known; it makes the message about scaling exact
-):                # a Likelihood, not yet bound to a shape
-    "A likelihood that fits all values of `x`; ValueError that says how to scale when `x` holds whole numbers above 1."
+def likelihood_for(x, levels=None):
+    """A likelihood that fits all values of `x`; ValueError that says how to scale when `x` holds whole numbers above 1.
+
+    - x: array of data
+    - levels: number of grey levels, if known; it makes the message about scaling exact
+
+    Returns a Likelihood, not yet bound to a shape.
+    """
     check_support(x, lambda x: np.zeros(x.shape, bool), "any likelihood")
     kind = data_kind(x)
     if kind == "whole":
-        raise ValueError(f"x holds whole numbers up to {np.max(x):g}. What to do: {_advice(kind, levels)}.")
-    return {"binary": lambda: Bernoulli(), "grey": lambda: Bernoulli(binarize=True), "real": lambda: Normal("learned")}[kind]()
+        raise ValueError(
+            f"x holds whole numbers up to {np.max(x):g}. What to do: {_advice(kind, levels)}."
+        )
+    return {
+        "binary": lambda: Bernoulli(),
+        "grey": lambda: Bernoulli(binarize=True),
+        "real": lambda: Normal("learned"),
+    }[kind]()

@@ -20,42 +20,70 @@ from .network import check_pair, network_for
 from .noise import counters
 
 # %% ../nbs/foundations/17_model.ipynb #f04b3b27
-def check_array(
-    x, # (n, *event_shape): anything NumPy reads as numbers
-    event_shape, # tuple: shape of one example
-    name="x", # what the message calls the array
-):
-    "`x` as a float32 array; raises a ValueError of one sentence if it is empty, of another shape, not numbers, or not finite."
+def check_array(x, event_shape, name="x"):
+    """`x` as a float32 array; raises a ValueError of one sentence if it is empty, of another shape, not numbers, or not finite.
+
+    - x (n, *event_shape): anything NumPy reads as numbers
+    - event_shape (tuple): shape of one example
+    - name: what the message calls the array
+    """
     event_shape = tuple(event_shape)
-    try: x = np.asarray(x).astype("float32", copy=False)
+    try:
+        x = np.asarray(x).astype("float32", copy=False)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} holds something other than numbers: give an array of shape (n, {str(event_shape)[1:-1].rstrip(',')})") from None
+        raise ValueError(
+            f"{name} holds something other than numbers: give an array of shape (n, {str(event_shape)[1:-1].rstrip(',')})"
+        ) from None
     wanted = f"({', '.join(map(str, ('n', *event_shape)))})"
-    if x.shape == event_shape: raise ValueError(f"{name} is a single example of shape {x.shape}: add the batch axis, {name}[None]")
+    if x.shape == event_shape:
+        raise ValueError(
+            f"{name} is a single example of shape {x.shape}: add the batch axis, {name}[None]"
+        )
     if x.ndim != len(event_shape) + 1:
-        hint = f": reshape it, {name}.reshape({', '.join(map(str, (-1, *event_shape)))})" if x.size and x.size % np.prod(event_shape) == 0 else ""
-        raise ValueError(f"{name} has {x.ndim} axes (shape {x.shape}), but this model takes {wanted}{hint}")
-    if x.shape[1:] != event_shape: raise ValueError(f"{name} holds examples of shape {x.shape[1:]}, but this model was made for {event_shape}")
-    if not len(x): raise ValueError(f"{name} is empty: it has shape {x.shape}, so there is nothing to work on")
+        hint = (
+            f": reshape it, {name}.reshape({', '.join(map(str, (-1, *event_shape)))})"
+            if x.size and x.size % np.prod(event_shape) == 0
+            else ""
+        )
+        raise ValueError(
+            f"{name} has {x.ndim} axes (shape {x.shape}), but this model takes {wanted}{hint}"
+        )
+    if x.shape[1:] != event_shape:
+        raise ValueError(
+            f"{name} holds examples of shape {x.shape[1:]}, but this model was made for {event_shape}"
+        )
+    if not len(x):
+        raise ValueError(f"{name} is empty: it has shape {x.shape}, so there is nothing to work on")
     if not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))[0])
-        raise ValueError(f"{name} holds NaN or infinite values, first in example {bad}: remove or replace them")
+        raise ValueError(
+            f"{name} holds NaN or infinite values, first in example {bad}: remove or replace them"
+        )
     return x
 
 # %% ../nbs/foundations/17_model.ipynb #d5996a7a
-def _counters_under_xla(model): # model: a compiled Keras model
-    "Within, TensorFlow's XLA for processors, which makes Keras's random numbers slow, draws from counters."
-    return counters(keras.backend.backend() == "tensorflow" and model.jit_compile is True and not keras.distribution.list_devices("gpu"))
+def _counters_under_xla(model):
+    """Within, TensorFlow's XLA for processors, which makes Keras's random numbers slow, draws from counters.
+
+    - model: a compiled Keras model
+    """
+    return counters(
+        keras.backend.backend() == "tensorflow"
+        and model.jit_compile is True
+        and not keras.distribution.list_devices("gpu")
+    )
 
 
 class _Step(keras.Model):
     "One method of a model as a Keras model of its own, so that Keras compiles it on any backend."
+
     def __init__(self, owner, method, options):
         super().__init__(autocast=False, name=method)
         self.owner, self.method, self.options = owner, method, options
 
     def call(self, inputs):
-        with _counters_under_xla(self): return getattr(self.owner, self.method)(*inputs, **self.options)
+        with _counters_under_xla(self):
+            return getattr(self.owner, self.method)(*inputs, **self.options)
 
 
 @contextlib.contextmanager
@@ -64,38 +92,48 @@ def no_retracing_warnings():
     logger = logging.getLogger("tensorflow")
     expected = lambda record: "triggered tf.function retracing" not in record.getMessage()
     logger.addFilter(expected)
-    try: yield
-    finally: logger.removeFilter(expected)
+    try:
+        yield
+    finally:
+        logger.removeFilter(expected)
 
 # %% ../nbs/foundations/17_model.ipynb #4756ac27
 class CompiledMethods:
     "Calls a model's tensor methods on NumPy arrays, compiled and in batches."
-    # A plain object, because Keras would save the steps along with the model if it could see them.
-    def __init__(self, model): self.model, self.steps = model, {}
 
-    def __call__(
-        self,
-        method, # name of a method of the model that maps tensors (n, ...) to a tensor (n, ...), or to a dict of them
-        *arrays, # NumPy arrays with the same length n
-        batch_size=1024, # int: rows that are in memory at once
-        long=False, # bool: whether the work takes so long that XLA's compilation pays
-        **options, # passed to the method as they are; compiled once for each combination
-    ):
-        "What the method returns for all rows, as NumPy."
+    # A plain object, because Keras would save the steps along with the model if it could see them.
+    def __init__(self, model):
+        self.model, self.steps = model, {}
+
+    def __call__(self, method, *arrays, batch_size=1024, long=False, **options):
+        """What the method returns for all rows, as NumPy.
+
+        - method: name of a method of the model that maps tensors (n, ...) to a tensor (n, ...),
+          or to a dict of them
+        - *arrays: NumPy arrays with the same length n
+        - batch_size (int): rows that are in memory at once
+        - long (bool): whether the work takes so long that XLA's compilation pays
+        - **options: passed to the method as they are; compiled once for each combination
+        """
         key = (method, long, *sorted(options.items()))
         if key not in self.steps:
             self.steps[key] = _Step(self.model, method, options)
             self.steps[key].compile(jit_compile=self.model.choose_jit(10**9 if long else 0))
         for a in arrays:
-            if not isinstance(a, np.ndarray): raise TypeError(f"{method} was given a {type(a).__name__}, but it needs all examples at once: pass an array")
+            if not isinstance(a, np.ndarray):
+                raise TypeError(
+                    f"{method} was given a {type(a).__name__}, but it needs all examples at once: pass an array"
+                )
         n = len(arrays[0])
         size = min(batch_size, 1 << max(n - 1, 0).bit_length())
         out = []
         with no_retracing_warnings():
             for i in range(0, n, size):
-                rows = [a[i:i + size] for a in arrays]
+                rows = [a[i : i + size] for a in arrays]
                 pad = size - len(rows[0])
-                rows = [np.concatenate([r, np.repeat(r[-1:], pad, axis=0)]) if pad else r for r in rows]
+                rows = [
+                    np.concatenate([r, np.repeat(r[-1:], pad, axis=0)]) if pad else r for r in rows
+                ]
                 out.append(self.steps[key].predict_on_batch(rows))
         return keras.tree.map_structure(lambda *parts: np.concatenate(parts)[:n], *out)
 
@@ -103,25 +141,37 @@ class CompiledMethods:
 def check_dim(latent_dim):
     "`latent_dim` as an int; ValueError unless it is a whole number of at least 1."
     if not isinstance(latent_dim, (int, np.integer)) or latent_dim < 1:
-        raise ValueError(f"latent_dim is {latent_dim!r}, but the length of a code must be a whole number of at least 1")
+        raise ValueError(
+            f"latent_dim is {latent_dim!r}, but the length of a code must be a whole number of at least 1"
+        )
     return int(latent_dim)
 
 
-def parts_for(
-    data, # a `Dataset`, or an array (n, *event_shape)
-    latent_dim, # int: length of a code
-    network="auto", # name, builder such as `dense()`, or your own pair of Keras models (encoder, decoder)
-    likelihood=None, # None: chosen from the values of the data
-):
-    "Encoder, decoder and likelihood that fit the data, as a tuple."
+def parts_for(data, latent_dim, network="auto", likelihood=None):
+    """Encoder, decoder and likelihood that fit the data, as a tuple.
+
+    - data: a `Dataset`, or an array (n, *event_shape)
+    - latent_dim (int): length of a code
+    - network: name, builder such as `dense()`, or your own pair of Keras models (encoder,
+      decoder)
+    - likelihood: None: chosen from the values of the data
+    """
     x = data.train.x if hasattr(data, "train") else data
-    if not hasattr(x, "shape") or not hasattr(x, "dtype"): x = np.asarray(x)
-    if len(x.shape) < 2 or not len(x): raise ValueError(f"the data has shape {tuple(x.shape)}, but it must hold at least one example along a first axis: (n, d) or (n, h, w, c)")
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        x = np.asarray(x)
+    if len(x.shape) < 2 or not len(x):
+        raise ValueError(
+            f"the data has shape {tuple(x.shape)}, but it must hold at least one example along a first axis: (n, d) or (n, h, w, c)"
+        )
     shape, some, latent_dim = tuple(x.shape[1:]), np.asarray(x[:10_000]), check_dim(latent_dim)
     likelihood = (likelihood or likelihood_for(some, getattr(data, "levels", None))).bind(shape)
     likelihood.check(some, "the data")
-    if isinstance(network, (tuple, list)): return (*network, likelihood)
-    if not (isinstance(network, str) or callable(network)): raise ValueError(f"network is {network!r}, but it must be a name such as 'dense', a builder such as dense(), or a pair of Keras models")
+    if isinstance(network, (tuple, list)):
+        return (*network, likelihood)
+    if not (isinstance(network, str) or callable(network)):
+        raise ValueError(
+            f"network is {network!r}, but it must be a name such as 'dense', a builder such as dense(), or a pair of Keras models"
+        )
     builder = network_for(shape, network) if isinstance(network, str) else network
     bias = likelihood.initial_features(some.mean(axis=0, dtype="float64").astype("float32"))
     return (*builder(shape, latent_dim, likelihood.feature_shape(shape), bias), likelihood)
@@ -129,57 +179,89 @@ def parts_for(
 # %% ../nbs/foundations/17_model.ipynb #5aff8460
 class _Structure(BlockTraining):
     "Encoder, decoder and likelihood, checked against one another."
+
     def __init__(self, encoder, decoder, latent_dim, likelihood, **kwargs):
         # Layers cast for themselves: casting x itself to half precision would change the data.
         super().__init__(**{"autocast": False, **kwargs})
-        self.encoder, self.decoder, self.likelihood, self.latent_dim = encoder, decoder, likelihood, check_dim(latent_dim)
-        self.train_seed, self.eval_seed = keras.random.SeedGenerator(), keras.random.SeedGenerator(777)
+        self.encoder, self.decoder, self.likelihood, self.latent_dim = (
+            encoder,
+            decoder,
+            likelihood,
+            check_dim(latent_dim),
+        )
+        self.train_seed, self.eval_seed = (
+            keras.random.SeedGenerator(),
+            keras.random.SeedGenerator(777),
+        )
         self._run = CompiledMethods(self)
 
     @property
-    def target_shape(self): return self.image_shape
+    def target_shape(self):
+        return self.image_shape
 
     def build_if_known(self):
         "Builds at once where the encoder knows its input's shape; to be called at the end of a subclass's `__init__`."
         shape = getattr(self.encoder, "input_shape", None)
-        if isinstance(shape, tuple) and None not in shape[1:]: self.build(shape)
+        if isinstance(shape, tuple) and None not in shape[1:]:
+            self.build(shape)
 
     def build(self, input_shape):
-        if hasattr(self, "image_shape"): return
+        if hasattr(self, "image_shape"):
+            return
         self.image_shape = tuple(input_shape[1:])
         self.likelihood.bind(self.target_shape)
-        check_pair(self.encoder, self.decoder, self.image_shape, self.latent_dim, self.likelihood.feature_shape(self.target_shape))
+        check_pair(
+            self.encoder,
+            self.decoder,
+            self.image_shape,
+            self.latent_dim,
+            self.likelihood.feature_shape(self.target_shape),
+        )
         self.build_heads(self.encoder.compute_output_shape((None, *self.image_shape)))
 
     def observed(self, x, training):
         "What the model sees of a batch: coins are flipped anew in training; what an evaluation was not given as 0 or 1 is flipped repeatably."
         x = ops.cast(x, "float32")
-        if training or not getattr(self.likelihood, "binarize", False): return self.likelihood.observe(x, training)
+        if training or not getattr(self.likelihood, "binarize", False):
+            return self.likelihood.observe(x, training)
         return flip(x, self.eval_seed)
 
-    def build_heads(self, feature_shape): "Creates the weights between the encoder's features and the code; a subclass's business."
+    def build_heads(self, feature_shape):
+        "Creates the weights between the encoder's features and the code; a subclass's business."
 
-    def get_build_config(self): return {"input_shape": (None, *self.image_shape)} if self.built else None
+    def get_build_config(self):
+        return {"input_shape": (None, *self.image_shape)} if self.built else None
 
     def choose_jit(self, steps=0):
         "Whether XLA compiles `steps` steps of training: 'auto', or on TensorFlow without a GPU True only where it pays."
-        if keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu"): return "auto"
-        return steps > 4000 and not any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
+        if keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu"):
+            return "auto"
+        return steps > 4000 and not any(
+            "Conv" in type(layer).__name__ for layer in self._flatten_layers()
+        )
 
 # %% ../nbs/foundations/17_model.ipynb #d09748b2
 class _Checked(_Structure):
     "What is refused before any work is done."
+
     def check_data(self, x, name="x", once=False):
         "`x` checked against shape and support; with `once`, grey values that stand for chances are settled to 0 or 1. Streams pass as they are."
         if not (isinstance(x, (list, tuple)) or hasattr(x, "__array__")):
-            if isinstance(x, (str, bytes, dict, set)) or not (hasattr(x, "__iter__") or hasattr(x, "__getitem__")): raise TypeError(f"{name} is a {type(x).__name__}, but a model takes an array of numbers, or a stream of batches")
+            if isinstance(x, (str, bytes, dict, set)) or not (
+                hasattr(x, "__iter__") or hasattr(x, "__getitem__")
+            ):
+                raise TypeError(
+                    f"{name} is a {type(x).__name__}, but a model takes an array of numbers, or a stream of batches"
+                )
             return x
-        if not self.built: self.build(np.shape(x))
+        if not self.built:
+            self.build(np.shape(x))
         x = check_array(x, self.image_shape, name)
         self.likelihood.check(x, name)
         return binarize(x) if once and getattr(self.likelihood, "binarize", False) else x
 
-    def check_targets(self, x, y, name="y"): return y
+    def check_targets(self, x, y, name="y"):
+        return y
 
     def _checked(self, data, names, once):
         x, y, *rest = (*data, None) if len(data) == 1 else data
@@ -188,132 +270,213 @@ class _Checked(_Structure):
 # %% ../nbs/foundations/17_model.ipynb #68b1d52f
 class _Compiled(_Checked):
     "How a training is compiled: by XLA or not, and in how long blocks."
+
     jit_by_length = True  # until `compile` says otherwise; a model may be asked for outputs before
 
     def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
         self.jit_by_length = jit_compile == "auto"
-        super().compile(optimizer, loss, jit_compile=self.choose_jit() if self.jit_by_length else jit_compile, **kwargs)
+        super().compile(
+            optimizer,
+            loss,
+            jit_compile=self.choose_jit() if self.jit_by_length else jit_compile,
+            **kwargs,
+        )
 
     def compile_from_config(self, config):
         "Compiles a loaded model as it was saved; how to compile is chosen anew, because the machine and the backend may differ."
-        config = {k: v for k, v in keras.saving.deserialize_keras_object(config).items() if k not in ("jit_compile", "steps_per_execution")}
+        config = {
+            k: v
+            for k, v in keras.saving.deserialize_keras_object(config).items()
+            if k not in ("jit_compile", "steps_per_execution")
+        }
         self.compile(**config)
-        if self.built: self.optimizer.build(self.trainable_variables)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
 
-    def work(self): return multiplications(self.encoder) + getattr(getattr(self, "objective", None), "n_samples", 1) * multiplications(self.decoder)
+    def work(self):
+        return multiplications(self.encoder) + getattr(
+            getattr(self, "objective", None), "n_samples", 1
+        ) * multiplications(self.decoder)
 
     def train_step(self, *args):
-        with _counters_under_xla(self): return super().train_step(*args)
+        with _counters_under_xla(self):
+            return super().train_step(*args)
 
-    def _as_loaded(self, make, force): # a model that was loaded is not compiled for a long training; both must draw the same numbers
+    def _as_loaded(self, make, force):
+        """Returns a model that was loaded is not compiled for a long training; both must draw the
+        same numbers.
+        """
         before = self.jit_compile
-        if self.jit_by_length and self.choose_jit() is False: self.jit_compile = False
-        try: return make(force)
-        finally: self.jit_compile = before
+        if self.jit_by_length and self.choose_jit() is False:
+            self.jit_compile = False
+        try:
+            return make(force)
+        finally:
+            self.jit_compile = before
 
-    def make_test_function(self, force=False): return self._as_loaded(super().make_test_function, force)
+    def make_test_function(self, force=False):
+        return self._as_loaded(super().make_test_function, force)
 
-    def make_predict_function(self, force=False): return self._as_loaded(super().make_predict_function, force)
+    def make_predict_function(self, force=False):
+        return self._as_loaded(super().make_predict_function, force)
 
     def expect(self, steps):
-        if self.jit_by_length and self.train_function is None and self.choose_jit(steps) is True: self.jit_compile = True
+        if self.jit_by_length and self.train_function is None and self.choose_jit(steps) is True:
+            self.jit_compile = True
 
 # %% ../nbs/foundations/17_model.ipynb #03acd53a
 class _Trained(_Compiled):
     "`fit`, `evaluate` and `predict` on checked data, with repeatable evaluation."
+
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         "Keras's `fit`, after the data have been checked; compiles with Adam if nobody has."
         x, y = self._checked((x, y), ("x", "y"), once=False)
-        if hasattr(validation_data, "__array__"): validation_data = (validation_data,)
+        if hasattr(validation_data, "__array__"):
+            validation_data = (validation_data,)
         if isinstance(validation_data, (tuple, list)):
-            validation_data = self._checked(validation_data, ("validation x", "validation y"), once=True)
-        if not self.compiled: self.compile()
-        if kwargs.get("sample_weight") is not None and y is None: y = x  # Keras drops the weights of examples without targets
-        with no_retracing_warnings(): return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+            validation_data = self._checked(
+                validation_data, ("validation x", "validation y"), once=True
+            )
+        if not self.compiled:
+            self.compile()
+        if kwargs.get("sample_weight") is not None and y is None:
+            y = x  # Keras drops the weights of examples without targets
+        with no_retracing_warnings():
+            return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         "Keras's `evaluate`: exact means over the examples, the same on every call."
-        if not kwargs.get("_use_cached_eval_dataset"): x, y = self._checked((x, y), ("x", "y"), once=True)
-        if not self.compiled: self.compile()
-        if kwargs.get("sample_weight") is not None and y is None: y = x
+        if not kwargs.get("_use_cached_eval_dataset"):
+            x, y = self._checked((x, y), ("x", "y"), once=True)
+        if not self.compiled:
+            self.compile()
+        if kwargs.get("sample_weight") is not None and y is None:
+            y = x
         self.rewind()
-        with no_retracing_warnings(): return super().evaluate(x, y, *args, **kwargs)
+        with no_retracing_warnings():
+            return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         "Keras's `predict`, the same on every call."
         self.rewind()
-        with no_retracing_warnings(): return super().predict(self.check_data(x, once=True), *args, **kwargs)
+        with no_retracing_warnings():
+            return super().predict(self.check_data(x, once=True), *args, **kwargs)
 
-    def rewind(self, seed=777): self.eval_seed.state.assign([seed, 0])
+    def rewind(self, seed=777):
+        self.eval_seed.state.assign([seed, 0])
 
 # %% ../nbs/foundations/17_model.ipynb #37e43122
 class _Coded(_Trained):
     "What one does with codes: NumPy in, NumPy out, compiled and in batches."
-    def codes(self, x): return self.encoder(x)
 
-    def means(self, z): return self.likelihood.mean(self.decoder(z))
+    def codes(self, x):
+        return self.encoder(x)
 
-    def reconstructions(self, x): return self.means(self.codes(x))
+    def means(self, z):
+        return self.likelihood.mean(self.decoder(z))
+
+    def reconstructions(self, x):
+        return self.means(self.codes(x))
 
     @property
-    def rows(self): return max(16, min(1024, 1 << (2**22 // int(np.prod(self.image_shape))).bit_length() - 1))
+    def rows(self):
+        return max(16, min(1024, 1 << (2**22 // int(np.prod(self.image_shape))).bit_length() - 1))
 
-    def encode(self, x): # x: (n, *image_shape)
-        "The codes of `x`, (n, latent_dim); raises ValueError for data of another shape or outside the likelihood's support."
+    def encode(self, x):
+        """The codes of `x`, (n, latent_dim); raises ValueError for data of another shape or outside the likelihood's support.
+
+        - x (n, *image_shape)
+        """
         return self._run("codes", self.check_data(x), batch_size=self.rows)
 
-    def decode(self, z): # z: (n, latent_dim)
-        "The likelihood's means for the codes, (n, *image_shape)."
+    def decode(self, z):
+        """The likelihood's means for the codes, (n, *image_shape).
+
+        - z (n, latent_dim)
+        """
         return self._run("means", check_array(z, (self.latent_dim,), "z"), batch_size=self.rows)
 
-    def reconstruct(self, x): # x: (n, *image_shape)
-        "What remains of `x` after the bottleneck, (n, *image_shape)."
+    def reconstruct(self, x):
+        """What remains of `x` after the bottleneck, (n, *image_shape).
+
+        - x (n, *image_shape)
+        """
         return self._run("reconstructions", self.check_data(x), batch_size=self.rows)
 
     def draw_codes(self, n, seed=None, temperature=1.0):
-        raise ValueError(f"{type(self).__name__} has no prior to draw codes from: fit a sampler to its codes and pass it, sample(n, sampler=MixtureSampler().fit(model.encode(x)))")
+        raise ValueError(
+            f"{type(self).__name__} has no prior to draw codes from: fit a sampler to its codes and pass it, sample(n, sampler=MixtureSampler().fit(model.encode(x)))"
+        )
 
-    def sample(
-        self,
-        n, # int: how many
-        seed=None, # int, or None for fresh ones
-        temperature=1.0, # float: scales the prior's spread
-        sampler=None, # a fitted density of codes with `sample(n, seed)`; None: the model's prior
-    ):
-        "New examples: likelihood means of codes from the prior or from the sampler, (n, *image_shape)."
-        if not isinstance(n, (int, np.integer)) or n < 1: raise ValueError(f"n is {n!r}, but the number of samples must be a whole number of at least 1")
-        if seed is not None and not hasattr(seed, "next") and not (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**31): raise ValueError(f"seed is {seed!r}, but it must be a whole number from 0 to {2**31 - 1}, or None")
-        if not (isinstance(temperature, (int, float, np.number)) and 0 <= temperature < np.inf): raise ValueError(f"temperature is {temperature!r}, but it scales a spread: give a number that is not negative")
-        if sampler is None: return self.decode(self.draw_codes(int(n), seed, temperature))
-        if temperature != 1: raise ValueError(f"temperature is {temperature}, but it belongs to a prior; {type(sampler).__name__} draws codes as it was fitted")
+    def sample(self, n, seed=None, temperature=1.0, sampler=None):
+        """New examples: likelihood means of codes from the prior or from the sampler, (n, *image_shape).
+
+        - n (int): how many
+        - seed: int, or None for fresh ones
+        - temperature (float): scales the prior's spread
+        - sampler: a fitted density of codes with `sample(n, seed)`; None: the model's prior
+        """
+        if not isinstance(n, (int, np.integer)) or n < 1:
+            raise ValueError(
+                f"n is {n!r}, but the number of samples must be a whole number of at least 1"
+            )
+        if (
+            seed is not None
+            and not hasattr(seed, "next")
+            and not (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**31)
+        ):
+            raise ValueError(
+                f"seed is {seed!r}, but it must be a whole number from 0 to {2**31 - 1}, or None"
+            )
+        if not (isinstance(temperature, (int, float, np.number)) and 0 <= temperature < np.inf):
+            raise ValueError(
+                f"temperature is {temperature!r}, but it scales a spread: give a number that is not negative"
+            )
+        if sampler is None:
+            return self.decode(self.draw_codes(int(n), seed, temperature))
+        if temperature != 1:
+            raise ValueError(
+                f"temperature is {temperature}, but it belongs to a prior; {type(sampler).__name__} draws codes as it was fitted"
+            )
         return self.decode(sampler.sample(int(n), seed=seed))
 
 # %% ../nbs/foundations/17_model.ipynb #0a3784a5
 class LatentModel(_Coded):
     "A Keras model with a code: the base of `Autoencoder` and `VAE`, and of any model of yours."
+
     @classmethod
-    def for_data(
-        cls,
-        data, # a `Dataset`, or an array (n, *event_shape)
-        latent_dim=2, # int: length of a code
-        *,
-        network="auto", # name, builder such as `dense()`, or your own pair (encoder, decoder)
-        likelihood=None, # None: chosen from the values of the data
-        **parts, # the further arguments of the constructor
-    ):
-        "A model whose networks and likelihood fit the data; raises ValueError where they cannot."
+    def for_data(cls, data, latent_dim=2, *, network="auto", likelihood=None, **parts):
+        """A model whose networks and likelihood fit the data; raises ValueError where they cannot.
+
+        - data: a `Dataset`, or an array (n, *event_shape)
+        - latent_dim (int): length of a code
+        - network: name, builder such as `dense()`, or your own pair (encoder, decoder)
+        - likelihood: None: chosen from the values of the data
+        - **parts: the further arguments of the constructor
+        """
         encoder, decoder, likelihood = parts_for(data, latent_dim, network, likelihood)
         model = cls(encoder, decoder, latent_dim=latent_dim, likelihood=likelihood, **parts)
         return model.adapt(data.train.x if hasattr(data, "train") else np.asarray(data))
 
-    def adapt(self, x): # x: (n, *image_shape), training data
-        "Itself, after its parts have taken what they need from the data."
+    def adapt(self, x):
+        """Itself, after its parts have taken what they need from the data.
+
+        - x (n, *image_shape): training data
+        """
         return self
 
     def get_config(self):
-        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("encoder", "decoder", "likelihood")}
+        parts = {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in ("encoder", "decoder", "likelihood")
+        }
         return {**super().get_config(), **parts, "latent_dim": self.latent_dim}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**{k: keras.saving.deserialize_keras_object(v, custom_objects) for k, v in config.items()})
+        return cls(
+            **{
+                k: keras.saving.deserialize_keras_object(v, custom_objects)
+                for k, v in config.items()
+            }
+        )

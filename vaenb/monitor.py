@@ -21,18 +21,30 @@ import traitlets
 
 # %% ../nbs/seeing/64_monitor.ipynb #2ba1ef7e
 class Budget:
-    "Says when the next drawing of a kind may be made, so that all of them together take at most a share of the time."
-    def __init__(
-        self,
-        share, # float: of the time that has passed
-        clock=time.perf_counter, # function that returns seconds
-    ):
-        self.share, self.clock, self.start, self.spent, self.cost, self.last = share, clock, clock(), 0.0, 0.0, None
+    """Says when the next drawing of a kind may be made, so that all of them together take at most a share of the time.
 
-    def elapsed(self): return self.clock() - self.start
+    - share (float): of the time that has passed
+    - clock: function that returns seconds
+    """
 
-    def allows(self, apart=0.1): # apart: seconds between two drawings
-        "Whether the next drawing fits, if it costs what the last one did."
+    def __init__(self, share, clock=time.perf_counter):
+        self.share, self.clock, self.start, self.spent, self.cost, self.last = (
+            share,
+            clock,
+            clock(),
+            0.0,
+            0.0,
+            None,
+        )
+
+    def elapsed(self):
+        return self.clock() - self.start
+
+    def allows(self, apart=0.1):
+        """Whether the next drawing fits, if it costs what the last one did.
+
+        - apart: seconds between two drawings
+        """
         rested = self.last is None or self.clock() - self.last >= apart
         return rested and self.spent + self.cost <= self.share * self.elapsed()
 
@@ -40,54 +52,79 @@ class Budget:
     def charged(self):
         "Inside, the time that passes is spent on a drawing."
         begin = self.clock()
-        try: yield
+        try:
+            yield
         finally:
             now = self.clock()
             self.spent += now - begin
-            if self.last is not None: self.cost = now - begin
+            if self.last is not None:
+                self.cost = now - begin
             self.last = now
 
-    def pass_over(self, seconds): self.start += seconds # time in which the training was not running
+    def pass_over(self, seconds):
+        self.start += seconds  # time in which the training was not running
 
 # %% ../nbs/seeing/64_monitor.ipynb #ddbfd12a
-def look(
-    model, # a `VAE` or an `Autoencoder`
-    x, # (n, *image_shape)
-    n_images=8, # int: how many are reconstructed
-):         # dict: codes (n, d), weight (d,), unit, images (n_images, *image_shape)
-    "What the model makes of fixed examples now; `weight` is the mean KL of each coordinate in nats, or its variance over the examples where there is no such KL."
-    if hasattr(model, "jax_state_sync"): model.jax_state_sync()  # on JAX the weights are elsewhere between two steps of `fit`
-    if not hasattr(model, "posterior"): z, kl = model._run("codes", x, batch_size=model.rows), None
+def look(model, x, n_images=8):
+    """What the model makes of fixed examples now; `weight` is the mean KL of each coordinate in nats, or its variance over the examples where there is no such KL.
+
+    - model: a `VAE` or an `Autoencoder`
+    - x (n, *image_shape)
+    - n_images (int): how many are reconstructed
+
+    Returns dict: codes (n, d), weight (d,), unit, images (n_images, *image_shape).
+    """
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()  # on JAX the weights are elsewhere between two steps of `fit`
+    if not hasattr(model, "posterior"):
+        z, kl = model._run("codes", x, batch_size=model.rows), None
     else:
         params = model._run("parameters_of", x, batch_size=model.rows)
-        z, kl = keras.ops.convert_to_numpy(model.posterior.mean(params)), model.posterior.kl(params, model.prior, event_ndim=0)
+        z, kl = (
+            keras.ops.convert_to_numpy(model.posterior.mean(params)),
+            model.posterior.kl(params, model.prior, event_ndim=0),
+        )
     summed = kl is not None and tuple(kl.shape) == z.shape
     weight = keras.ops.convert_to_numpy(kl).mean(axis=0) if summed else z.var(axis=0)
-    return {"codes": z, "weight": weight, "unit": "nats" if summed else "variance", "images": model._run("means", z[:n_images])}
+    return {
+        "codes": z,
+        "weight": weight,
+        "unit": "nats" if summed else "variance",
+        "images": model._run("means", z[:n_images]),
+    }
 
 # %% ../nbs/seeing/64_monitor.ipynb #fb1e11c7
 class Best:
     "Remembers the weights of the epoch with the best validation value."
-    def __init__(self): self.epoch, self.value, self.weights = None, -math.inf, None
 
-    def note(self, epoch, logs, model): # epoch: int, from 1; logs: dict of floats
-        "Keeps the weights if `val_elbo`, or minus `val_loss` without it, is higher than before."
+    def __init__(self):
+        self.epoch, self.value, self.weights = None, -math.inf, None
+
+    def note(self, epoch, logs, model):
+        """Keeps the weights if `val_elbo`, or minus `val_loss` without it, is higher than before.
+
+        - epoch: int, from 1
+        - logs: dict of floats
+        """
         value = logs.get("val_elbo", -logs["val_loss"] if "val_loss" in logs else -math.inf)
-        if value > self.value: self.epoch, self.value, self.weights = epoch, value, model.get_weights()
+        if value > self.value:
+            self.epoch, self.value, self.weights = epoch, value, model.get_weights()
 
     def restore(self, model):
         "Gives the weights back; a sentence that says which."
-        if self.weights is None: return "There were no finite validation values to choose by, so the last weights stay."
+        if self.weights is None:
+            return "There were no finite validation values to choose by, so the last weights stay."
         model.set_weights(self.weights)
         return f"The weights are those of epoch {self.epoch}, the best on the validation data."
 
 # %% ../nbs/seeing/64_monitor.ipynb #3a0e607d
 @contextlib.contextmanager
-def overhear(
-    kernel, # an ipykernel kernel, whose cell is running
-    comm_id, # str: of the widget
-):
-    "Gives a function without arguments that handles what waits for this widget behind the running cell; all other messages stay in line."
+def overhear(kernel, comm_id):
+    """Gives a function without arguments that handles what waits for this widget behind the running cell; all other messages stay in line.
+
+    - kernel: an ipykernel kernel, whose cell is running
+    - comm_id (str): of the widget
+    """
     thread = getattr(kernel, "shell_channel_thread", None)
     stream = thread.manager._shell_channel_to_main.to_stream if thread else kernel.shell_stream
     usual = stream._recv_callback
@@ -95,54 +132,85 @@ def overhear(
     def sort(frames):
         ident, parts = kernel.session.feed_identities(frames, copy=False)
         message = kernel.session.deserialize(parts, content=False, copy=False)
-        content = kernel.session.unpack(message["content"]) if message["header"]["msg_type"] == "comm_msg" else {}
-        if content.get("comm_id") != comm_id: return usual(frames)
-        kernel._publish_status("busy", "shell", parent=message)  # the page sends its next message when this one is done
+        content = (
+            kernel.session.unpack(message["content"])
+            if message["header"]["msg_type"] == "comm_msg"
+            else {}
+        )
+        if content.get("comm_id") != comm_id:
+            return usual(frames)
+        kernel._publish_status(
+            "busy", "shell", parent=message
+        )  # the page sends its next message when this one is done
         kernel.comm_manager.comm_msg(stream, ident, {**message, "content": content, "buffers": []})
         kernel._publish_status("idle", "shell", parent=message)
 
     stream.on_recv(sort, copy=False)
-    try: yield lambda: stream.flush(1)  # zmq.POLLIN
-    finally: stream.on_recv(usual, copy=False)
+    try:
+        yield lambda: stream.flush(1)  # zmq.POLLIN
+    finally:
+        stream.on_recv(usual, copy=False)
 
 # %% ../nbs/seeing/64_monitor.ipynb #57d8aabb
 class Panel(anywidget.AnyWidget):
-    "What the page shows of a training; `asked` holds what the page asks for."
+    """What the page shows of a training; `asked` holds what the page asks for.
+
+    - asked: a `queue.SimpleQueue`
+    """
+
     _esm = importlib.resources.files("vaenb") / "monitor.js"
     progress, course, look = (traitlets.Dict().tag(sync=True) for _ in range(3))
 
-    def __init__(self, asked): # asked: a `queue.SimpleQueue`
+    def __init__(self, asked):
         super().__init__()
-        self.on_msg(lambda panel, content, buffers: asked.put(content))  # in whichever thread the kernel calls it
+        self.on_msg(
+            lambda panel, content, buffers: asked.put(content)
+        )  # in whichever thread the kernel calls it
 
-    def __repr__(self): return "A training is watched here; a picture of it takes this place when it ends."
+    def __repr__(self):
+        return "A training is watched here; a picture of it takes this place when it ends."
 
 
-def pack_look(
-    seen, # what `look` returned
-    x, # (n, *image_shape): the examples
-    labels=None, # (n,) ints
-):         # dict
-    "The look as the page wants it: bytes, and the two coordinates of the code that carry most."
+def pack_look(seen, x, labels=None):
+    """The look as the page wants it: bytes, and the two coordinates of the code that carry most.
+
+    - seen: what `look` returned
+    - x (n, *image_shape): the examples
+    - labels: (n,) ints
+
+    Returns dict.
+    """
     z, weight, n = seen["codes"], seen["weight"], len(seen["images"])
     dims = sorted(np.argsort(-weight, kind="stable")[:2].tolist())
     across, up = z[:, dims[0]], z[:, dims[1]] if len(dims) == 2 else np.zeros(len(z))
-    packed = {"unit": seen["unit"], "weight": np.round(weight[:64], 4).tolist(), "dead": 0.01 * (1 if seen["unit"] == "nats" else float(weight.max())),
-              "codes": np.stack([across, up], axis=1).astype("float32").tobytes(), "dims": (dims + [None])[:2], "labels": None if labels is None else np.unique(labels, return_inverse=True)[1].tolist()}
+    packed = {
+        "unit": seen["unit"],
+        "weight": np.round(weight[:64], 4).tolist(),
+        "dead": 0.01 * (1 if seen["unit"] == "nats" else float(weight.max())),
+        "codes": np.stack([across, up], axis=1).astype("float32").tobytes(),
+        "dims": (dims + [None])[:2],
+        "labels": None if labels is None else np.unique(labels, return_inverse=True)[1].tolist(),
+    }
     if x.ndim == 4 and x.shape[-1] in (1, 3):
         low, high = min(0.0, float(x[:n].min())), max(1.0, float(x[:n].max()))
         both = np.stack([x[:n], seen["images"]])
-        packed["images"] = {"shape": both.shape, "pixels": np.uint8(np.clip((both - low) / (high - low), 0, 1) * 255).tobytes()}
+        packed["images"] = {
+            "shape": both.shape,
+            "pixels": np.uint8(np.clip((both - low) / (high - low), 0, 1) * 255).tobytes(),
+        }
     return packed
 
 # %% ../nbs/seeing/64_monitor.ipynb #ad96c598
-def summary(
-    curves, # dict of lists, one number per epoch
-    model=None, # a `VAE` or an `Autoencoder`; None: curves only
-    x=None, # (n, *image_shape)
-    labels=None, # (n,)
-):         # matplotlib figure
-    "Curves, the way through the rate-distortion plane, KL per dimension, map and reconstructions."
+def summary(curves, model=None, x=None, labels=None):
+    """Curves, the way through the rate-distortion plane, KL per dimension, map and reconstructions.
+
+    - curves: dict of lists, one number per epoch
+    - model: a `VAE` or an `Autoencoder`; None: curves only
+    - x (n, *image_shape)
+    - labels (n,)
+
+    Returns matplotlib figure.
+    """
     import matplotlib.pyplot as plt
 
     from vaenb import plot
@@ -150,26 +218,47 @@ def summary(
     names = [k for k in ("elbo", "reconstruction", "kl") if k in curves] or ["loss"]
     below = ["plane"] * ("kl" in names) + ["units", "map"] * (x is not None)
     width, rows = math.lcm(len(names), len(below) or 1), [names] + [below] * bool(below)
-    layout = [[name for name in row for _ in range(width // len(row))] for row in rows] + [["images"] * width] * (x is not None)
+    layout = [[name for name in row for _ in range(width // len(row))] for row in rows] + [
+        ["images"] * width
+    ] * (x is not None)
     heights = [2.5] * len(rows) + [1.3] * (x is not None)
     with plt.rc_context(plot.STYLE):
-        figure, axes = plt.subplot_mosaic(layout, figsize=(8.6, sum(heights)), height_ratios=heights, dpi=76, layout="constrained")
-        plot.training_curves({k: v for k, v in curves.items() if k.removeprefix("val_") in names}, [axes[name] for name in names])
-        if "plane" in axes: _way(plot, curves, axes["plane"])
-        if x is None: return figure
+        figure, axes = plt.subplot_mosaic(
+            layout, figsize=(8.6, sum(heights)), height_ratios=heights, dpi=76, layout="constrained"
+        )
+        plot.training_curves(
+            {k: v for k, v in curves.items() if k.removeprefix("val_") in names},
+            [axes[name] for name in names],
+        )
+        if "plane" in axes:
+            _way(plot, curves, axes["plane"])
+        if x is None:
+            return figure
         seen = look(model, x)
         axes["units"].bar(range(len(seen["weight"])), seen["weight"], width=0.7, color=plot._FIRST)
-        axes["units"].set(ylim=(0, max(0.05, 1.05 * float(seen["weight"].max()))), title="KL per dimension" if seen["unit"] == "nats" else "variance per dimension", xlabel="dimension of the code", ylabel=seen["unit"])
+        axes["units"].set(
+            ylim=(0, max(0.05, 1.05 * float(seen["weight"].max()))),
+            title="KL per dimension" if seen["unit"] == "nats" else "variance per dimension",
+            xlabel="dimension of the code",
+            ylabel=seen["unit"],
+        )
         axes["units"].xaxis.get_major_locator().set_params(integer=True)
         plot.latent_scatter(model, x, labels, ax=axes["map"])
         plot.reconstructions(model, x, 10, axes["images"])
     return figure
 
+
 def _way(plot, curves, ax):
     of = "val_" if "val_kl" in curves else ""
     way = np.column_stack([curves[of + "kl"], -np.array(curves[of + "reconstruction"])])
-    later = way[len(way) // 10:]  # before it, all is far away from the rest
-    plot.rate_distortion_plane({**{" " * i: tuple(p) for i, p in enumerate(later[:-1])}, f"epoch {len(way)}": tuple(later[-1])}, ax)
+    later = way[len(way) // 10 :]  # before it, all is far away from the rest
+    plot.rate_distortion_plane(
+        {
+            **{" " * i: tuple(p) for i, p in enumerate(later[:-1])},
+            f"epoch {len(way)}": tuple(later[-1]),
+        },
+        ax,
+    )
     ax.collections[-1].set_sizes([5] * (len(later) - 1) + [36])
     ax.plot(*later.T, lw=1, color=plot._FIRST, zorder=1)
     ax.set(xlabel="rate, nats", ylabel="distortion, nats", title="rate and distortion")
@@ -183,19 +272,25 @@ def running_kernel():
 # %% ../nbs/seeing/64_monitor.ipynb #776933d8
 class _Shown(keras.callbacks.Callback):
     "What a page needs to know of a training: its panel, and the still picture in the end."
+
     def open(self):
         from IPython.display import display
 
         self.panel, self.exits = Panel(self.asked), contextlib.ExitStack()
         self.place = display(self.panel, display_id=True) or None
         self.listen, kernel = (lambda: None), running_kernel()
-        with contextlib.suppress(AttributeError, TypeError): self.listen = self.exits.enter_context(overhear(kernel, self.panel.comm.comm_id))
-        if kernel is None: return
-        kernel.shell.events.register("post_run_cell", self.close)  # also after an interruption, which Keras does not tell
+        with contextlib.suppress(AttributeError, TypeError):
+            self.listen = self.exits.enter_context(overhear(kernel, self.panel.comm.comm_id))
+        if kernel is None:
+            return
+        kernel.shell.events.register(
+            "post_run_cell", self.close
+        )  # also after an interruption, which Keras does not tell
         self.exits.callback(kernel.shell.events.unregister, "post_run_cell", self.close)
 
     def close(self, *result):
-        if self.panel is None: return
+        if self.panel is None:
+            return
         panel, self.panel = self.panel, None
         self.exits.close()
         self.guarded(self.leave_picture)
@@ -205,15 +300,28 @@ class _Shown(keras.callbacks.Callback):
         from IPython.display import Image
         from matplotlib.pyplot import close
 
-        if not self.curves or self.place is None: return
-        figure, file = summary(self.curves, *((self.model, self.x, self.labels) if self.x is not None else ())), io.BytesIO()
+        if not self.curves or self.place is None:
+            return
+        figure, file = (
+            summary(
+                self.curves, *((self.model, self.x, self.labels) if self.x is not None else ())
+            ),
+            io.BytesIO(),
+        )
         figure.savefig(file, format="png", pil_kwargs={"optimize": True})
         close(figure)
-        self.place.update(Image(file.getvalue(), format="png", alt="Curves, rate and distortion, code and reconstructions at the end of the training"))
+        self.place.update(
+            Image(
+                file.getvalue(),
+                format="png",
+                alt="Curves, rate and distortion, code and reconstructions at the end of the training",
+            )
+        )
 
     def guarded(self, draw):
         "Draws; an error is told and ends the drawing, not the training."
-        try: draw()
+        try:
+            draw()
         except Exception as error:
             self.broken = f"The monitor has stopped drawing ({type(error).__name__}: {error}); the training goes on."
             print(self.broken)
@@ -221,21 +329,29 @@ class _Shown(keras.callbacks.Callback):
 # %% ../nbs/seeing/64_monitor.ipynb #68f22012
 class _Drawn(_Shown):
     "What the panel is sent, and when."
+
     def draw(self, always=False):
-        if self.panel is None or self.broken: return
+        if self.panel is None or self.broken:
+            return
         if always or self.budget.allows():
-            with self.budget.charged(): self.guarded(self.draw_course)
+            with self.budget.charged():
+                self.guarded(self.draw_course)
         if self.x is not None and self.look_budget.allows(apart=0.4):
-            with self.look_budget.charged(): self.guarded(self.draw_look)
+            with self.look_budget.charged():
+                self.guarded(self.draw_look)
 
-    def spent(self): return self.budget.spent + self.look_budget.spent
+    def spent(self):
+        return self.budget.spent + self.look_budget.spent
 
-    def draw_look(self): self.panel.look = pack_look(look(self.model, self.x, self.n_images), self.x, self.labels)
+    def draw_look(self):
+        self.panel.look = pack_look(look(self.model, self.x, self.n_images), self.x, self.labels)
 
     def running(self):
         "The means of the epoch so far, as a dict; empty in its first quarter, where they say little."
-        if self.batch < 0.25 * (self.params.get("steps") or 4): return {}
-        if hasattr(self.model, "jax_state_sync"): self.model.jax_state_sync()
+        if self.batch < 0.25 * (self.params.get("steps") or 4):
+            return {}
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
     def draw_course(self):
@@ -243,124 +359,198 @@ class _Drawn(_Shown):
         finite = lambda values: [round(v, 4) if math.isfinite(v) else None for v in values]
         running = self.running()
         self.panel.course = {
-            "epochs": self.epochs[::-thin][::-1], "curves": {name: finite(values[::-thin][::-1]) for name, values in self.curves.items()},
-            "at": self.epoch + (self.batch / steps if steps else 0.5), "running": dict(zip(running, finite(running.values()))), "vae": hasattr(self.model, "posterior")}
+            "epochs": self.epochs[::-thin][::-1],
+            "curves": {name: finite(values[::-thin][::-1]) for name, values in self.curves.items()},
+            "at": self.epoch + (self.batch / steps if steps else 0.5),
+            "running": dict(zip(running, finite(running.values()))),
+            "vae": hasattr(self.model, "posterior"),
+        }
         self.draw_progress(steps)
 
     def draw_progress(self, steps):
         total = self.params.get("epochs") or 1
         share = min(1.0, (self.epoch + (self.batch / steps if steps else 0)) / total)
-        state = "paused" if self.paused else "stopping" if self.stopped else "getting ready" if not self.epoch + self.batch else f"{self.spent() / max(self.budget.elapsed(), 1e-9):.1%} of the time spent on watching"
+        state = (
+            "paused"
+            if self.paused
+            else "stopping"
+            if self.stopped
+            else "getting ready"
+            if not self.epoch + self.batch
+            else f"{self.spent() / max(self.budget.elapsed(), 1e-9):.1%} of the time spent on watching"
+        )
         weight = self.weight()
         self.panel.progress = {
-            "text": f"Epoch {min(self.epoch + 1, total)} of {total}, {state}", "share": share, "paused": self.paused, "stopping": self.stopped, "note": self.told, "seen": self.seen,
-            "beta": None if weight is None else self.beta if self.beta is not None else float(weight), "beta_start": self.beta_start}
+            "text": f"Epoch {min(self.epoch + 1, total)} of {total}, {state}",
+            "share": share,
+            "paused": self.paused,
+            "stopping": self.stopped,
+            "note": self.told,
+            "seen": self.seen,
+            "beta": None
+            if weight is None
+            else self.beta
+            if self.beta is not None
+            else float(weight),
+            "beta_start": self.beta_start,
+        }
 
 # %% ../nbs/seeing/64_monitor.ipynb #685fb32e
 class _Asked(_Drawn):
     "What a running training can be asked for, from any thread."
-    def ask(self, kind, value=None): # kind: pause, resume, stop or beta
-        "Asks the running training for something; it acts between two batches."
-        if kind not in ("pause", "resume", "stop", "beta"): raise ValueError(f"a training cannot be asked for {kind!r}: ask for pause, resume, stop or beta")
+
+    def ask(self, kind, value=None):
+        """Asks the running training for something; it acts between two batches.
+
+        - kind: pause, resume, stop or beta
+        """
+        if kind not in ("pause", "resume", "stop", "beta"):
+            raise ValueError(
+                f"a training cannot be asked for {kind!r}: ask for pause, resume, stop or beta"
+            )
         self.asked.put({"ask": kind, "value": value})
 
-    def weight(self): return getattr(getattr(self.model, "objective", None), "kl_weight", None)
+    def weight(self):
+        return getattr(getattr(self.model, "objective", None), "kl_weight", None)
 
     def obey(self):
         "Carries out what has been asked for; while the training is paused, waits for more."
         begin, before = self.budget.clock(), self.seen
         while True:
             if self.panel is not None:
-                with contextlib.suppress(Exception): self.listen()
-            if self.asked.empty() and not self.paused: break
-            with contextlib.suppress(queue.Empty): self.act(**self.asked.get(timeout=0.05))
+                with contextlib.suppress(Exception):
+                    self.listen()
+            if self.asked.empty() and not self.paused:
+                break
+            with contextlib.suppress(queue.Empty):
+                self.act(**self.asked.get(timeout=0.05))
         if self.seen > before:
-            for budget in (self.budget, self.look_budget): budget.pass_over(budget.clock() - begin)
+            for budget in (self.budget, self.look_budget):
+                budget.pass_over(budget.clock() - begin)
 
     def act(self, ask=None, value=None, id=None):
         self.seen = id or self.seen + 1
-        if ask in ("pause", "resume"): self.paused, self.told = ask == "pause", ""
-        if ask == "stop": self.paused, self.stopped, self.model.stop_training = False, True, True
-        if ask == "beta" and self.weight() is not None and 0 <= value < math.inf: self.set_beta(float(value))
+        if ask in ("pause", "resume"):
+            self.paused, self.told = ask == "pause", ""
+        if ask == "stop":
+            self.paused, self.stopped, self.model.stop_training = False, True, True
+        if ask == "beta" and self.weight() is not None and 0 <= value < math.inf:
+            self.set_beta(float(value))
         self.draw(always=True)
 
     def set_beta(self, value):
         scheduled = self.beta is None and getattr(self.model.objective, "warmup", 0)
-        if hasattr(self.model, "jax_state_sync"): self.model.jax_state_sync()
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
         self.beta = value
         self.weight().assign(value)
-        self.told = f"Beta is {value:.3g} from the next batch on" + (", and stays there: the slider takes the place of the warm-up." if scheduled else ".")
+        self.told = f"Beta is {value:.3g} from the next batch on" + (
+            ", and stays there: the slider takes the place of the warm-up." if scheduled else "."
+        )
 
 # %% ../nbs/seeing/64_monitor.ipynb #8709e82a
 class _Followed(_Asked):
     "From the first batch to the last."
+
     def on_train_begin(self, logs=None):
         self.curves, self.epochs, self.best, self.asked = {}, [], Best(), queue.SimpleQueue()
         self.budget, self.look_budget = Budget(self.share / 3), Budget(self.share * 2 / 3)
         self.epoch = self.batch = self.seen = 0
         self.paused = self.stopped = False
         self.told, self.broken, self.beta, self.checked = "", "", None, -math.inf
-        self.beta_start = (getattr(self.model.objective, "beta", 0) or 1.0) if self.weight() is not None else None
-        if self.x is not None: self.x = self.model.check_data(self.x, "the monitor's examples")
-        if self.watching: self.guarded(self.open)
+        self.beta_start = (
+            (getattr(self.model.objective, "beta", 0) or 1.0) if self.weight() is not None else None
+        )
+        if self.x is not None:
+            self.x = self.model.check_data(self.x, "the monitor's examples")
+        if self.watching:
+            self.guarded(self.open)
         self.draw()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.batch = epoch, 0
-        if self.beta is not None: self.weight().assign(self.beta)
+        if self.beta is not None:
+            self.weight().assign(self.beta)
 
     def on_train_batch_begin(self, batch, logs=None):
         self.batch = batch
-        if time.perf_counter() - self.checked < 0.05: return
+        if time.perf_counter() - self.checked < 0.05:
+            return
         self.obey()
         self.draw()
         self.checked = time.perf_counter()
 
     def on_test_batch_begin(self, batch, logs=None):
-        if time.perf_counter() - self.checked < 0.05: return
+        if time.perf_counter() - self.checked < 0.05:
+            return
         self.obey()
         self.checked = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch, self.batch = epoch + 1, 0
         self.epochs.append(epoch + 1)
-        for name, value in (logs or {}).items(): self.curves.setdefault(name, []).append(float(value))
+        for name, value in (logs or {}).items():
+            self.curves.setdefault(name, []).append(float(value))
         begin = time.perf_counter()
         self.best.note(epoch + 1, logs or {}, self.model)
-        self.look_budget.spent += time.perf_counter() - begin  # weights are always kept; looks pay for it
+        self.look_budget.spent += (
+            time.perf_counter() - begin
+        )  # weights are always kept; looks pay for it
         self.obey()
         self.draw()
 
 # %% ../nbs/seeing/64_monitor.ipynb #b5ab5350
 class Monitor(_Followed):
-    "A callback that shows a training in a notebook while it runs, with buttons to pause or stop it and a slider for beta; elsewhere it only keeps the best weights."
+    """A callback that shows a training in a notebook while it runs, with buttons to pause or stop it and a slider for beta; elsewhere it only keeps the best weights.
+
+    - data: `Dataset` (its val is taken), `Split`, or array (n, *image_shape): fixed examples to
+      look at; None: curves only
+    - labels (n,): colours of the map; a Split brings its own
+    - n_images (int): examples that are reconstructed
+    - n_codes (int): examples on the map
+    - share (float): of the time that drawing may take, one part for curves and two for looks
+    - restore_best (bool): give back the best weights also when training ends by itself
+    - live (bool): show a panel; None: in a notebook
+    """
+
     def __init__(
         self,
-        data=None, # `Dataset` (its val is taken), `Split`, or array (n, *image_shape): fixed examples to look at; None: curves only
-        labels=None, # (n,): colours of the map; a Split brings its own
+        data=None,
+        labels=None,
         *,
-        n_images=8, # int: examples that are reconstructed
-        n_codes=300, # int: examples on the map
-        share=0.01, # float: of the time that drawing may take, one part for curves and two for looks
-        restore_best=False, # bool: give back the best weights also when training ends by itself
-        live=None, # bool: show a panel; None: in a notebook
+        n_images=8,
+        n_codes=300,
+        share=0.01,
+        restore_best=False,
+        live=None,
     ):
         super().__init__()
         data = getattr(data, "val", data)
         labels = getattr(data, "labels", None) if labels is None else labels
         self.x = None if data is None else np.asarray(getattr(data, "x", data)[:n_codes], "float32")
         self.labels = None if labels is None else np.asarray(labels)[:n_codes]
-        if self.labels is not None and len(self.labels) != len(self.x): raise ValueError(f"{len(self.labels)} labels for {len(self.x)} examples: give one label for each example")
-        self.n_images, self.share, self.restore_best, self.live = n_images, share, restore_best, live
+        if self.labels is not None and len(self.labels) != len(self.x):
+            raise ValueError(
+                f"{len(self.labels)} labels for {len(self.x)} examples: give one label for each example"
+            )
+        self.n_images, self.share, self.restore_best, self.live = (
+            n_images,
+            share,
+            restore_best,
+            live,
+        )
         self.asked, self.panel, self.checked = queue.SimpleQueue(), None, math.inf
 
     def set_params(self, params):
         super().set_params(params)
         self.watching = running_kernel() is not None if self.live is None else self.live
-        if self.watching and params.get("verbose") == "auto": params["verbose"] = 0  # one display of progress is enough
+        if self.watching and params.get("verbose") == "auto":
+            params["verbose"] = 0  # one display of progress is enough
 
     def on_train_end(self, logs=None):
         if self.stopped or self.restore_best:
-            self.told = (f"Stopped in epoch {len(self.epochs)}. " if self.stopped else "") + self.best.restore(self.model)
+            self.told = (
+                f"Stopped in epoch {len(self.epochs)}. " if self.stopped else ""
+            ) + self.best.restore(self.model)
             print(self.told)
         self.close()

@@ -18,81 +18,125 @@ from keras import layers
 # %% ../nbs/foundations/16_network.ipynb #e0e391ae
 def _sizes(value, name, least=1):
     "`value`, an integer or a sequence of them, as a tuple of positive integers; ValueError says which argument is wrong."
-    try: sizes = tuple(operator.index(s) for s in (value if np.iterable(value) else (value,)))
-    except TypeError: sizes = (0,)
+    try:
+        sizes = tuple(operator.index(s) for s in (value if np.iterable(value) else (value,)))
+    except TypeError:
+        sizes = (0,)
     if len(sizes) < least or min(sizes, default=1) < 1:
         hint = ": leave the batch axis out" if np.iterable(value) and None in tuple(value) else ""
-        raise ValueError(f"{name} is {value!r}, but it must be {'one or more ' if least else ''}positive integers{hint}.")
+        raise ValueError(
+            f"{name} is {value!r}, but it must be {'one or more ' if least else ''}positive integers{hint}."
+        )
     return sizes
 
 # %% ../nbs/foundations/16_network.ipynb #c77a76ec
 def dense_encoder(
-    input_shape, # tuple: shape of one example, (m,) or (h, w, c) or any other
-    hidden=(512, 256), # widths of the layers, from the data inwards; may be empty
-    activation="relu", # name or function
-    kernel_initializer="glorot_uniform",
+    input_shape, hidden=(512, 256), activation="relu", kernel_initializer="glorot_uniform"
 ):
-    "A Keras model from `input_shape` to a vector of `hidden[-1]` features, through fully connected layers."
+    """A Keras model from `input_shape` to a vector of `hidden[-1]` features, through fully connected layers.
+
+    - input_shape (tuple): shape of one example, (m,) or (h, w, c) or any other
+    - hidden: widths of the layers, from the data inwards; may be empty
+    - activation: name or function
+    """
     x = layers.Input(_sizes(input_shape, "input_shape"), name="x")
     h = layers.Flatten(name="flatten")(x)
     for i, units in enumerate(_sizes(hidden, "hidden", least=0), 1):
-        h = layers.Dense(units, activation, kernel_initializer=kernel_initializer, name=f"hidden_{i}")(h)
+        h = layers.Dense(
+            units, activation, kernel_initializer=kernel_initializer, name=f"hidden_{i}"
+        )(h)
     return keras.Model(x, h, name="encoder")
 
 # %% ../nbs/foundations/16_network.ipynb #c268d4d9
 def _with_bias(decoder, output_bias):
     "The decoder with the bias of its last layer set: number by number if dense, to the mean of each channel if convolutional."
-    if output_bias is None: return decoder
-    bias, shape, last = np.asarray(output_bias, "float32"), decoder.output_shape[1:], decoder.get_layer("output")
-    if bias.shape != shape: raise ValueError(f"output_bias has the shape {bias.shape}, but the decoder gives {shape}: pass one number per output.")
-    if not np.isfinite(bias).all(): raise ValueError("output_bias holds NaN or infinite values: clip the means before their logarithm is taken.")
-    if isinstance(last, layers.Conv2D): bias = bias.mean(axis=(0, 1))
+    if output_bias is None:
+        return decoder
+    bias, shape, last = (
+        np.asarray(output_bias, "float32"),
+        decoder.output_shape[1:],
+        decoder.get_layer("output"),
+    )
+    if bias.shape != shape:
+        raise ValueError(
+            f"output_bias has the shape {bias.shape}, but the decoder gives {shape}: pass one number per output."
+        )
+    if not np.isfinite(bias).all():
+        raise ValueError(
+            "output_bias holds NaN or infinite values: clip the means before their logarithm is taken."
+        )
+    if isinstance(last, layers.Conv2D):
+        bias = bias.mean(axis=(0, 1))
     last.bias.assign(np.tile(bias.ravel(), last.bias.shape[0] // bias.size))
     return decoder
 
 # %% ../nbs/foundations/16_network.ipynb #d7c3a94a
 def dense_decoder(
-    latent_dim, # int: length d of a code
-    output_shape, # tuple: shape of one output, (m,) or (h, w, c), or either with a last axis p
-    hidden=(512, 256), # widths of the encoder; the decoder runs through them backwards
-    activation="relu", # name or function
+    latent_dim,
+    output_shape,
+    hidden=(512, 256),
+    activation="relu",
     kernel_initializer="glorot_uniform",
-    output_bias=None, # output_shape: where the output starts, number by number
+    output_bias=None,
 ):
-    "A Keras model from (d,) to `output_shape` through fully connected layers; the last one is linear."
+    """A Keras model from (d,) to `output_shape` through fully connected layers; the last one is linear.
+
+    - latent_dim (int): length d of a code
+    - output_shape (tuple): shape of one output, (m,) or (h, w, c), or either with a last axis p
+    - hidden: widths of the encoder; the decoder runs through them backwards
+    - activation: name or function
+    - output_bias (output_shape): where the output starts, number by number
+    """
     output_shape = _sizes(output_shape, "output_shape")
     z = h = layers.Input(_sizes(latent_dim, "latent_dim"), name="z")
     for i, units in enumerate(reversed(_sizes(hidden, "hidden", least=0)), 1):
-        h = layers.Dense(units, activation, kernel_initializer=kernel_initializer, name=f"hidden_{i}")(h)
-    h = layers.Dense(math.prod(output_shape), kernel_initializer=kernel_initializer, name="output")(h)
-    return _with_bias(keras.Model(z, layers.Reshape(output_shape, name="event")(h), name="decoder"), output_bias)
+        h = layers.Dense(
+            units, activation, kernel_initializer=kernel_initializer, name=f"hidden_{i}"
+        )(h)
+    h = layers.Dense(math.prod(output_shape), kernel_initializer=kernel_initializer, name="output")(
+        h
+    )
+    return _with_bias(
+        keras.Model(z, layers.Reshape(output_shape, name="event")(h), name="decoder"), output_bias
+    )
 
 # %% ../nbs/foundations/16_network.ipynb #c639f353
-def halvings(
-    size, # int: length of one side
-    n, # int: how many times it is halved
-):
-    "The `n` + 1 sizes on the way down, each half of the one before, rounded up."
+def halvings(size, n):
+    """The `n` + 1 sizes on the way down, each half of the one before, rounded up.
+
+    - size (int): length of one side
+    - n (int): how many times it is halved
+    """
     sizes = [size]
-    for _ in range(n): sizes.append((sizes[-1] + 1) // 2)
+    for _ in range(n):
+        sizes.append((sizes[-1] + 1) // 2)
     return sizes
 
 # %% ../nbs/foundations/16_network.ipynb #a04aff09
 def _image(shape, name, family, ndim=(3,)):
     "`shape` as a tuple; ValueError unless it is that of an image."
     shape = _sizes(shape, name)
-    if len(shape) in ndim: return shape
-    raise ValueError(f"{family} needs images (height, width, channels), but {name} is {shape}: use dense, or reshape the data.")
+    if len(shape) in ndim:
+        return shape
+    raise ValueError(
+        f"{family} needs images (height, width, channels), but {name} is {shape}: use dense, or reshape the data."
+    )
 
 # %% ../nbs/foundations/16_network.ipynb #c6a7e862
 def conv_encoder(
-    input_shape, # tuple: shape of one image, (h, w, c)
-    filters=(32, 64), # channels after each halving, from the data inwards
-    hidden=256, # number of features
-    activation="relu", # name or function
+    input_shape,
+    filters=(32, 64),
+    hidden=256,
+    activation="relu",
     kernel_initializer="glorot_uniform",
 ):
-    "A Keras model from images (h, w, c) to a vector of `hidden` features: one strided 3 x 3 convolution per entry of `filters`."
+    """A Keras model from images (h, w, c) to a vector of `hidden` features: one strided 3 x 3 convolution per entry of `filters`.
+
+    - input_shape (tuple): shape of one image, (h, w, c)
+    - filters: channels after each halving, from the data inwards
+    - hidden: number of features
+    - activation: name or function
+    """
     options = dict(activation=activation, kernel_initializer=kernel_initializer)
     x = h = layers.Input(_image(input_shape, "input_shape", "conv"), name="x")
     for i, channels in enumerate(_sizes(filters, "filters"), 1):
@@ -102,15 +146,25 @@ def conv_encoder(
 
 # %% ../nbs/foundations/16_network.ipynb #f151ceae
 def subpixel(
-    h, # Keras tensor (n, s, s', channels)
-    channels, # int: channels of the result
-    size, # (int, int): height and width of the result, each twice that of `h` or one less
-    activation=None, # name or function, applied to the convolution
-    kernel_initializer="glorot_uniform", # its first quarter is used four times
-    name="double", # name of the convolution, and prefix of the others
+    h, channels, size, activation=None, kernel_initializer="glorot_uniform", name="double"
 ):
-    "Keras tensor (n, *size, channels): a 3 x 3 convolution to four times the channels, woven into 2 x 2 blocks, and cropped (Shi et al. 2016)."
-    convolution = layers.Conv2D(4 * channels, 3, padding="same", activation=activation, kernel_initializer=kernel_initializer, name=name)
+    """Keras tensor (n, *size, channels): a 3 x 3 convolution to four times the channels, woven into 2 x 2 blocks, and cropped (Shi et al. 2016).
+
+    - h: Keras tensor (n, s, s', channels)
+    - channels (int): channels of the result
+    - size (int, int): height and width of the result, each twice that of `h` or one less
+    - activation: name or function, applied to the convolution
+    - kernel_initializer: its first quarter is used four times
+    - name: name of the convolution, and prefix of the others
+    """
+    convolution = layers.Conv2D(
+        4 * channels,
+        3,
+        padding="same",
+        activation=activation,
+        kernel_initializer=kernel_initializer,
+        name=name,
+    )
     height, width = h.shape[1:3]
     h = convolution(h)
     quarter = keras.ops.convert_to_numpy(convolution.kernel)[..., :channels]
@@ -122,151 +176,265 @@ def subpixel(
     return layers.Cropping2D(crop, name=f"{name}_crop")(h) if crop != ((0, 0), (0, 0)) else h
 
 # %% ../nbs/foundations/16_network.ipynb #a9d5b655
-def _map_from_code(latent_dim, sizes, filters, hidden, activation, last_activation, kernel_initializer):
+def _map_from_code(
+    latent_dim, sizes, filters, hidden, activation, last_activation, kernel_initializer
+):
     "Input for codes (d,), and the smallest map (*sizes[-1], filters[-1]) that two dense layers make of them."
     z = layers.Input(_sizes(latent_dim, "latent_dim"), name="z")
     h = layers.Dense(hidden, activation, kernel_initializer=kernel_initializer, name="hidden")(z)
-    h = layers.Dense(math.prod(sizes[-1]) * filters[-1], last_activation, kernel_initializer=kernel_initializer, name="smallest")(h)
+    h = layers.Dense(
+        math.prod(sizes[-1]) * filters[-1],
+        last_activation,
+        kernel_initializer=kernel_initializer,
+        name="smallest",
+    )(h)
     return z, layers.Reshape((*sizes[-1], filters[-1]), name="map")(h)
 
 # %% ../nbs/foundations/16_network.ipynb #b7152207
 def conv_decoder(
-    latent_dim, # int: length d of a code
-    output_shape, # tuple: (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
-    filters=(32, 64), # channels of the encoder; the decoder runs through them backwards
-    hidden=256, # width of the first layer
-    activation="relu", # name or function
+    latent_dim,
+    output_shape,
+    filters=(32, 64),
+    hidden=256,
+    activation="relu",
     kernel_initializer="glorot_uniform",
-    output_bias=None, # output_shape: where the output starts; a convolution can only hold its mean per channel
+    output_bias=None,
 ):
-    "A Keras model from (d,) to images of `output_shape`, doubling and cropping to each size the encoder had; the last layer is linear."
-    shape, filters = _image(output_shape, "output_shape", "conv", ndim=(3, 4)), _sizes(filters, "filters")
+    """A Keras model from (d,) to images of `output_shape`, doubling and cropping to each size the encoder had; the last layer is linear.
+
+    - latent_dim (int): length d of a code
+    - output_shape (tuple): (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
+    - filters: channels of the encoder; the decoder runs through them backwards
+    - hidden: width of the first layer
+    - activation: name or function
+    - output_bias (output_shape): where the output starts; a convolution can only hold its mean
+      per channel
+    """
+    shape, filters = (
+        _image(output_shape, "output_shape", "conv", ndim=(3, 4)),
+        _sizes(filters, "filters"),
+    )
     sizes = list(zip(*[halvings(side, len(filters)) for side in shape[:2]]))
-    z, h = _map_from_code(latent_dim, sizes, filters, hidden, activation, activation, kernel_initializer)
+    z, h = _map_from_code(
+        latent_dim, sizes, filters, hidden, activation, activation, kernel_initializer
+    )
     for i in range(len(filters) - 1, 0, -1):
-        h = subpixel(h, filters[i - 1], sizes[i], activation, kernel_initializer, name=f"double_{i}")
+        h = subpixel(
+            h, filters[i - 1], sizes[i], activation, kernel_initializer, name=f"double_{i}"
+        )
     h = subpixel(h, math.prod(shape[2:]), sizes[0], None, kernel_initializer, name="output")
-    return _with_bias(keras.Model(z, layers.Reshape(shape, name="event")(h), name="decoder"), output_bias)
+    return _with_bias(
+        keras.Model(z, layers.Reshape(shape, name="event")(h), name="decoder"), output_bias
+    )
 
 # %% ../nbs/foundations/16_network.ipynb #83e96b5e
 def _residual(h, activation, normalization, kernel_initializer, name):
     "h + conv(act(conv(act(h)))), each `act` behind the normalisation if there is one; the identity at the start."
     branch, channels = h, h.shape[-1]
     for part, initializer in (("a", kernel_initializer), ("b", "zeros")):
-        if normalization == "layer": branch = layers.LayerNormalization(name=f"{name}{part}_norm")(branch)
-        elif normalization == "group": branch = layers.GroupNormalization(math.gcd(8, channels), name=f"{name}{part}_norm")(branch)
-        elif normalization is not None: raise ValueError(f"normalization is {normalization!r}, but it must be None, 'layer' or 'group'.")
+        if normalization == "layer":
+            branch = layers.LayerNormalization(name=f"{name}{part}_norm")(branch)
+        elif normalization == "group":
+            branch = layers.GroupNormalization(math.gcd(8, channels), name=f"{name}{part}_norm")(
+                branch
+            )
+        elif normalization is not None:
+            raise ValueError(
+                f"normalization is {normalization!r}, but it must be None, 'layer' or 'group'."
+            )
         branch = layers.Activation(activation, name=f"{name}{part}_act")(branch)
-        branch = layers.Conv2D(channels, 3, padding="same", kernel_initializer=initializer, name=f"{name}{part}")(branch)
+        branch = layers.Conv2D(
+            channels, 3, padding="same", kernel_initializer=initializer, name=f"{name}{part}"
+        )(branch)
     return layers.Add(name=f"{name}_add")([h, branch])
 
 # %% ../nbs/foundations/16_network.ipynb #5b3c6083
 def resnet_encoder(
-    input_shape, # tuple: shape of one image, (h, w, c)
-    filters=(32, 64), # channels after each halving, from the data inwards
-    blocks=1, # residual blocks after each halving
-    hidden=256, # number of features
-    activation="relu", # name or function
-    normalization="group", # None, "layer" or "group"
+    input_shape,
+    filters=(32, 64),
+    blocks=1,
+    hidden=256,
+    activation="relu",
+    normalization="group",
     kernel_initializer="glorot_uniform",
 ):
-    "A Keras model from images (h, w, c) to a vector of `hidden` features: as `conv_encoder`, with residual blocks after each halving."
+    """A Keras model from images (h, w, c) to a vector of `hidden` features: as `conv_encoder`, with residual blocks after each halving.
+
+    - input_shape (tuple): shape of one image, (h, w, c)
+    - filters: channels after each halving, from the data inwards
+    - blocks: residual blocks after each halving
+    - hidden: number of features
+    - activation: name or function
+    - normalization: None, "layer" or "group"
+    """
     x = h = layers.Input(_image(input_shape, "input_shape", "resnet"), name="x")
     for i, channels in enumerate(_sizes(filters, "filters"), 1):
-        h = layers.Conv2D(channels, 3, strides=2, padding="same", kernel_initializer=kernel_initializer, name=f"half_{i}")(h)
-        for b in range(1, blocks + 1): h = _residual(h, activation, normalization, kernel_initializer, f"half_{i}_block_{b}")
+        h = layers.Conv2D(
+            channels,
+            3,
+            strides=2,
+            padding="same",
+            kernel_initializer=kernel_initializer,
+            name=f"half_{i}",
+        )(h)
+        for b in range(1, blocks + 1):
+            h = _residual(h, activation, normalization, kernel_initializer, f"half_{i}_block_{b}")
         h = layers.Activation(activation, name=f"half_{i}_act")(h)
-    h = layers.Dense(hidden, activation, kernel_initializer=kernel_initializer, name="features")(layers.Flatten(name="flatten")(h))
+    h = layers.Dense(hidden, activation, kernel_initializer=kernel_initializer, name="features")(
+        layers.Flatten(name="flatten")(h)
+    )
     return keras.Model(x, h, name="encoder")
 
 # %% ../nbs/foundations/16_network.ipynb #27b507b1
 def resnet_decoder(
-    latent_dim, # int: length d of a code
-    output_shape, # tuple: (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
-    filters=(32, 64), # channels of the encoder; the decoder runs through them backwards
-    blocks=1, # residual blocks before each doubling
-    hidden=256, # width of the first layer
-    activation="relu", # name or function
-    normalization="group", # None, "layer" or "group"
+    latent_dim,
+    output_shape,
+    filters=(32, 64),
+    blocks=1,
+    hidden=256,
+    activation="relu",
+    normalization="group",
     kernel_initializer="glorot_uniform",
-    output_bias=None, # output_shape: where the output starts; a convolution can only hold its mean per channel
+    output_bias=None,
 ):
-    "A Keras model from (d,) to images of `output_shape`: as `conv_decoder`, with residual blocks before each doubling."
-    shape, filters = _image(output_shape, "output_shape", "resnet", ndim=(3, 4)), _sizes(filters, "filters")
+    """A Keras model from (d,) to images of `output_shape`: as `conv_decoder`, with residual blocks before each doubling.
+
+    - latent_dim (int): length d of a code
+    - output_shape (tuple): (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
+    - filters: channels of the encoder; the decoder runs through them backwards
+    - blocks: residual blocks before each doubling
+    - hidden: width of the first layer
+    - activation: name or function
+    - normalization: None, "layer" or "group"
+    - output_bias (output_shape): where the output starts; a convolution can only hold its mean
+      per channel
+    """
+    shape, filters = (
+        _image(output_shape, "output_shape", "resnet", ndim=(3, 4)),
+        _sizes(filters, "filters"),
+    )
     sizes = list(zip(*[halvings(side, len(filters)) for side in shape[:2]]))
     z, h = _map_from_code(latent_dim, sizes, filters, hidden, activation, None, kernel_initializer)
     for i in range(len(filters), 0, -1):
-        for b in range(1, blocks + 1): h = _residual(h, activation, normalization, kernel_initializer, f"double_{i - 1}_block_{b}")
+        for b in range(1, blocks + 1):
+            h = _residual(
+                h, activation, normalization, kernel_initializer, f"double_{i - 1}_block_{b}"
+            )
         h = layers.Activation(activation, name=f"double_{i - 1}_act")(h)
-        channels, name = (filters[i - 2], f"double_{i - 1}") if i > 1 else (math.prod(shape[2:]), "output")
+        channels, name = (
+            (filters[i - 2], f"double_{i - 1}") if i > 1 else (math.prod(shape[2:]), "output")
+        )
         h = subpixel(h, channels, sizes[i - 1], None, kernel_initializer, name=name)
-    return _with_bias(keras.Model(z, layers.Reshape(shape, name="event")(h), name="decoder"), output_bias)
+    return _with_bias(
+        keras.Model(z, layers.Reshape(shape, name="event")(h), name="decoder"), output_bias
+    )
 
 # %% ../nbs/foundations/16_network.ipynb #13a3be4e
 class Network:
-    "A builder: options now, shapes later. Called with shapes it gives a pair of Keras models."
-    def __init__(self,
-        encoder, # function (input_shape, **options) -> Keras model
-        decoder, # function (latent_dim, output_shape, output_bias=..., **options) -> Keras model
-        **options, # given to both
-    ):
+    """A builder: options now, shapes later. Called with shapes it gives a pair of Keras models.
+
+    - encoder: function (input_shape, **options) -> Keras model
+    - decoder: function (latent_dim, output_shape, output_bias=..., **options) -> Keras model
+    - **options: given to both
+    """
+
+    def __init__(self, encoder, decoder, **options):
         self.encoder, self.decoder, self.options = encoder, decoder, options
 
-    def __call__(self,
-        input_shape, # tuple: shape of one example
-        latent_dim, # int: length d of a code
-        output_shape=None, # tuple: what the likelihood needs from the decoder; None: `input_shape`
-        output_bias=None, # output_shape: where the decoder's output starts
-    ):
-        "The pair (encoder, decoder): input_shape -> (features,), and (d,) -> output_shape."
-        output_shape = input_shape if output_shape is None else output_shape
-        return self.encoder(input_shape, **self.options), self.decoder(latent_dim, output_shape, output_bias=output_bias, **self.options)
+    def __call__(self, input_shape, latent_dim, output_shape=None, output_bias=None):
+        """The pair (encoder, decoder): input_shape -> (features,), and (d,) -> output_shape.
 
-    def __repr__(self): return f"{self.encoder.__name__.split('_')[0]}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+        - input_shape (tuple): shape of one example
+        - latent_dim (int): length d of a code
+        - output_shape (tuple): what the likelihood needs from the decoder; None: `input_shape`
+        - output_bias (output_shape): where the decoder's output starts
+        """
+        output_shape = input_shape if output_shape is None else output_shape
+        return self.encoder(input_shape, **self.options), self.decoder(
+            latent_dim, output_shape, output_bias=output_bias, **self.options
+        )
+
+    def __repr__(self):
+        return f"{self.encoder.__name__.split('_')[0]}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
 
 # %% ../nbs/foundations/16_network.ipynb #676055c9
-def dense(
-    hidden=(512, 256), # widths of the encoder's layers; the decoder's are the same backwards
-    activation="relu", # name or function
-    kernel_initializer="glorot_uniform",
-):
-    "A builder of fully connected pairs, for vectors and for images."
-    return Network(dense_encoder, dense_decoder, hidden=hidden, activation=activation, kernel_initializer=kernel_initializer)
+def dense(hidden=(512, 256), activation="relu", kernel_initializer="glorot_uniform"):
+    """A builder of fully connected pairs, for vectors and for images.
+
+    - hidden: widths of the encoder's layers; the decoder's are the same backwards
+    - activation: name or function
+    """
+    return Network(
+        dense_encoder,
+        dense_decoder,
+        hidden=hidden,
+        activation=activation,
+        kernel_initializer=kernel_initializer,
+    )
 
 # %% ../nbs/foundations/16_network.ipynb #9d2327e3
-def conv(
-    filters=(32, 64), # channels after each halving
-    hidden=256, # number of features, and width of the decoder's first layer
-    activation="relu", # name or function
-    kernel_initializer="glorot_uniform",
-):
-    "A builder of convolutional pairs, for images (h, w, c) of any size."
-    return Network(conv_encoder, conv_decoder, filters=filters, hidden=hidden, activation=activation, kernel_initializer=kernel_initializer)
+def conv(filters=(32, 64), hidden=256, activation="relu", kernel_initializer="glorot_uniform"):
+    """A builder of convolutional pairs, for images (h, w, c) of any size.
+
+    - filters: channels after each halving
+    - hidden: number of features, and width of the decoder's first layer
+    - activation: name or function
+    """
+    return Network(
+        conv_encoder,
+        conv_decoder,
+        filters=filters,
+        hidden=hidden,
+        activation=activation,
+        kernel_initializer=kernel_initializer,
+    )
 
 # %% ../nbs/foundations/16_network.ipynb #19c78e56
 def resnet(
-    filters=(32, 64), # channels after each halving
-    blocks=1, # residual blocks at each size
-    hidden=256, # number of features, and width of the decoder's first layer
-    activation="relu", # name or function
-    normalization="group", # None, "layer" or "group"
+    filters=(32, 64),
+    blocks=1,
+    hidden=256,
+    activation="relu",
+    normalization="group",
     kernel_initializer="glorot_uniform",
 ):
-    "A builder of residual pairs, for images (h, w, c) of any size."
-    return Network(resnet_encoder, resnet_decoder, filters=filters, blocks=blocks, hidden=hidden, activation=activation,
-                   normalization=normalization, kernel_initializer=kernel_initializer)
+    """A builder of residual pairs, for images (h, w, c) of any size.
+
+    - filters: channels after each halving
+    - blocks: residual blocks at each size
+    - hidden: number of features, and width of the decoder's first layer
+    - activation: name or function
+    - normalization: None, "layer" or "group"
+    """
+    return Network(
+        resnet_encoder,
+        resnet_decoder,
+        filters=filters,
+        blocks=blocks,
+        hidden=hidden,
+        activation=activation,
+        normalization=normalization,
+        kernel_initializer=kernel_initializer,
+    )
 
 # %% ../nbs/foundations/16_network.ipynb #f1a3a1d4
-def network_for(
-    image_shape, # tuple: shape of one example
-    name="auto", # "auto", "dense", "conv" or "resnet"; a builder comes back as it is
-):
-    "A builder that suits the shape; `auto` is dense for vectors and up to 1024 numbers, else conv. Convolutions halve until no side is longer than 7."
-    if callable(name): return name
+def network_for(image_shape, name="auto"):
+    """A builder that suits the shape; `auto` is dense for vectors and up to 1024 numbers, else conv. Convolutions halve until no side is longer than 7.
+
+    - image_shape (tuple): shape of one example
+    - name: "auto", "dense", "conv" or "resnet"; a builder comes back as it is
+    """
+    if callable(name):
+        return name
     shape = _sizes(image_shape, "image_shape")
-    if name == "auto": name = "conv" if len(shape) == 3 and math.prod(shape) > 1024 else "dense"
-    if name == "dense": return dense()
-    if name not in ("conv", "resnet"): raise ValueError(f"There is no network {name!r}: choose auto, dense, conv or resnet, or pass a builder or two Keras models.")
+    if name == "auto":
+        name = "conv" if len(shape) == 3 and math.prod(shape) > 1024 else "dense"
+    if name == "dense":
+        return dense()
+    if name not in ("conv", "resnet"):
+        raise ValueError(
+            f"There is no network {name!r}: choose auto, dense, conv or resnet, or pass a builder or two Keras models."
+        )
     side = max(_image(shape, "image_shape", name)[:2])
     n = max(1, math.ceil(math.log2(side / 7)))
     return {"conv": conv, "resnet": resnet}[name](filters=(32,) + (64,) * (n - 1))
@@ -274,29 +442,49 @@ def network_for(
 # %% ../nbs/foundations/16_network.ipynb #bbd8c22b
 def _symbolic_shape(model, role, shape):
     "Shape of what the model gives for inputs (n, *shape), without n; ValueError in one sentence when it gives nothing usable."
-    try: result = model(keras.KerasTensor((None, *shape), dtype=keras.config.floatx()))
+    try:
+        result = model(keras.KerasTensor((None, *shape), dtype=keras.config.floatx()))
     except Exception as error:
         lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
-        reason = next((line for line in lines if line and not line.startswith("Exception encountered")), type(error).__name__)
+        reason = next(
+            (line for line in lines if line and not line.startswith("Exception encountered")),
+            type(error).__name__,
+        )
         raise ValueError(f"The {role} does not take inputs of shape {shape}: {reason}") from error
-    if not isinstance(result, keras.KerasTensor): raise ValueError(f"The {role} gives a {type(result).__name__}, but it must give one tensor.")
+    if not isinstance(result, keras.KerasTensor):
+        raise ValueError(
+            f"The {role} gives a {type(result).__name__}, but it must give one tensor."
+        )
     return tuple(result.shape[1:])
 
 # %% ../nbs/foundations/16_network.ipynb #7c2022a0
-def check_pair(
-    encoder, # Keras model: (n, *input_shape) -> (n, features)
-    decoder, # Keras model: (n, d) -> (n, *output_shape)
-    input_shape, # tuple: shape of one example
-    latent_dim, # int: length d of a code
-    output_shape=None, # tuple: what the likelihood needs from the decoder; None: `input_shape`
-):
-    "The number of features the encoder gives. Builds both models where they are not; ValueError, in one sentence, when a shape does not fit."
+def check_pair(encoder, decoder, input_shape, latent_dim, output_shape=None):
+    """The number of features the encoder gives. Builds both models where they are not; ValueError, in one sentence, when a shape does not fit.
+
+    - encoder (Keras model): (n, *input_shape) -> (n, features)
+    - decoder (Keras model): (n, d) -> (n, *output_shape)
+    - input_shape (tuple): shape of one example
+    - latent_dim (int): length d of a code
+    - output_shape (tuple): what the likelihood needs from the decoder; None: `input_shape`
+    """
     shape = _sizes(input_shape, "input_shape")
     wanted = shape if output_shape is None else _sizes(output_shape, "output_shape")
-    features, given = _symbolic_shape(encoder, "encoder", shape), _symbolic_shape(decoder, "decoder", _sizes(latent_dim, "latent_dim"))
+    features, given = (
+        _symbolic_shape(encoder, "encoder", shape),
+        _symbolic_shape(decoder, "decoder", _sizes(latent_dim, "latent_dim")),
+    )
     if len(features) != 1 or features[0] is None:
-        raise ValueError(f"The encoder gives {features} for each example, but one vector of known length is needed: end it with keras.layers.Flatten().")
-    if len(given) == len(wanted) and all(g in (None, w) for g, w in zip(given, wanted)): return features[0]
+        raise ValueError(
+            f"The encoder gives {features} for each example, but one vector of known length is needed: end it with keras.layers.Flatten()."
+        )
+    if len(given) == len(wanted) and all(g in (None, w) for g, w in zip(given, wanted)):
+        return features[0]
     same = None not in given and math.prod(given) == math.prod(wanted)
-    remedy = f"keras.layers.Reshape({wanted})" if same else f"keras.layers.Dense({math.prod(wanted)}) and keras.layers.Reshape({wanted})"
-    raise ValueError(f"The decoder gives {given}, but the likelihood needs {wanted}: end it with {remedy}.")
+    remedy = (
+        f"keras.layers.Reshape({wanted})"
+        if same
+        else f"keras.layers.Dense({math.prod(wanted)}) and keras.layers.Reshape({wanted})"
+    )
+    raise ValueError(
+        f"The decoder gives {given}, but the likelihood needs {wanted}: end it with {remedy}."
+    )

@@ -16,65 +16,86 @@ import keras
 from keras import ops
 
 # %% ../nbs/foundations/11_noise.ipynb #1623f530
-def threefry(
-    key,     # pair of uint32 tensors, ()
-    counter, # pair of uint32 tensors, any shape
-):           # pair of uint32 tensors of that shape
-    "Two words of 32 random bits for each counter: Threefry-2x32 with 20 rounds (Salmon et al. 2011, section 3.3)."
+def threefry(key, counter):
+    """Two words of 32 random bits for each counter: Threefry-2x32 with 20 rounds (Salmon et al. 2011, section 3.3).
+
+    - key: pair of uint32 tensors, ()
+    - counter: pair of uint32 tensors, any shape
+
+    Returns pair of uint32 tensors of that shape.
+    """
     word = lambda v: ops.cast(v, "uint32")
     keys = (*key, ops.bitwise_xor(ops.bitwise_xor(*key), word(0x1BD11BDA)))
     a, b = ops.add(counter[0], keys[0]), ops.add(counter[1], keys[1])
     for i in range(5):
         for r in ((13, 15, 26, 6), (17, 29, 16, 24))[i % 2]:
             a = ops.add(a, b)
-            b = ops.bitwise_xor(ops.bitwise_or(ops.left_shift(b, word(r)), ops.right_shift(b, word(32 - r))), a)
+            b = ops.bitwise_xor(
+                ops.bitwise_or(ops.left_shift(b, word(r)), ops.right_shift(b, word(32 - r))), a
+            )
         a, b = ops.add(a, keys[(i + 1) % 3]), ops.add(ops.add(b, keys[(i + 2) % 3]), word(i + 1))
     return a, b
 
 # %% ../nbs/foundations/11_noise.ipynb #c061da29
-def counted_uniform(
-    shape, # of ints, or of scalar tensors
-    key,   # (2,) ints
-):         # float32, in (0, 1)
-    "Uniform numbers, each a function of the key and of its place."
+def counted_uniform(shape, key):
+    """Uniform numbers, each a function of the key and of its place.
+
+    - shape: of ints, or of scalar tensors
+    - key: (2,) ints
+
+    Returns float32, in (0, 1).
+    """
     n = functools.reduce(operator.mul, shape, 1)
     key = ops.cast(key, "uint32")
     place = ops.cast(ops.arange((n + 1) // 2, dtype="int32"), "uint32")
     bits = ops.concatenate(threefry((key[0], key[1]), (place, ops.zeros_like(place))))[:n]
-    return ops.reshape((ops.cast(ops.right_shift(bits, ops.cast(9, "uint32")), "float32") + 0.5) * 2.0**-23, shape)
+    return ops.reshape(
+        (ops.cast(ops.right_shift(bits, ops.cast(9, "uint32")), "float32") + 0.5) * 2.0**-23, shape
+    )
 
 
-def counted_normal(shape, key): # as above
-    "Standard normal numbers: the normal quantiles of uniform ones."
+def counted_normal(shape, key):
+    """Standard normal numbers: the normal quantiles of uniform ones.
+
+    As above.
+    """
     return math.sqrt(2) * ops.erfinv(2 * counted_uniform(shape, key) - 1)
 
 # %% ../nbs/foundations/11_noise.ipynb #198d7376
 _counted = contextvars.ContextVar("counted", default=False)
 
+
 @contextlib.contextmanager
-def counters(
-    on, # bool
-):
-    "Within, `uniform` and `normal` draw from counters."
+def counters(on):
+    """Within, `uniform` and `normal` draw from counters.
+
+    - on: bool
+    """
     token = _counted.set(bool(on))
-    try: yield
-    finally: _counted.reset(token)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
 
 
 def _draw(counted, of_keras, shape, seed, dtype):
-    if _counted.get() and hasattr(seed, "next"): return ops.cast(counted(tuple(shape), seed.next()), dtype)
+    if _counted.get() and hasattr(seed, "next"):
+        return ops.cast(counted(tuple(shape), seed.next()), dtype)
     return of_keras(shape, dtype=dtype, seed=seed)
 
 
-def uniform(
-    shape, # of ints, or of scalar tensors
-    seed=None, # int, or a keras.random.SeedGenerator; None draws from Keras's global generator
-    dtype="float32",
-):
-    "Uniform numbers between 0 and 1."
+def uniform(shape, seed=None, dtype="float32"):
+    """Uniform numbers between 0 and 1.
+
+    - shape: of ints, or of scalar tensors
+    - seed: int, or a keras.random.SeedGenerator; None draws from Keras's global generator
+    """
     return _draw(counted_uniform, keras.random.uniform, shape, seed, dtype)
 
 
-def normal(shape, seed=None, dtype="float32"): # as above
-    "Standard normal numbers."
+def normal(shape, seed=None, dtype="float32"):
+    """Standard normal numbers.
+
+    As above.
+    """
     return _draw(counted_normal, keras.random.normal, shape, seed, dtype)

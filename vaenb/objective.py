@@ -14,40 +14,57 @@ from .distribution import log_mean_exp
 from .vae import ELBO, DiagonalNormal, Objective, warmup_weight
 
 # %% ../nbs/models/24_objective.ipynb #db21486a
-def log_weights(
-    terms, # dict: log_px_z, log_pz and log_qz_x, each (n, k)
-):         # (n, k), nats
-    "The logarithm of the importance weights p(x, z) / q(z|x) (Burda et al. 2016, eq. 6)."
+def log_weights(terms):
+    """The logarithm of the importance weights p(x, z) / q(z|x) (Burda et al. 2016, eq. 6).
+
+    - terms (dict): log_px_z, log_pz and log_qz_x, each (n, k)
+
+    Returns (n, k), nats.
+    """
     return terms["log_px_z"] + terms["log_pz"] - terms["log_qz_x"]
 
 
-def _normalized(log_w): return ops.exp(log_w - ops.logsumexp(log_w, axis=-1, keepdims=True))  # a softmax that may have one element
+def _normalized(log_w):
+    return ops.exp(
+        log_w - ops.logsumexp(log_w, axis=-1, keepdims=True)
+    )  # a softmax that may have one element
 
 # %% ../nbs/models/24_objective.ipynb #f82bcbeb
-def free_bits(
-    kl, # (n, d): KL of each coordinate, nats
-    floor, # float: lambda, nats per coordinate
-):         # (n,)
-    "The KL with a floor under each coordinate's batch mean (Kingma et al. 2016, eq. 15)."
+def free_bits(kl, floor):
+    """The KL with a floor under each coordinate's batch mean (Kingma et al. 2016, eq. 15).
+
+    - kl (n, d): KL of each coordinate, nats
+    - floor (float): lambda, nats per coordinate
+
+    Returns (n,).
+    """
     return ops.sum(ops.where(ops.mean(kl, axis=0) > floor, kl, floor), axis=-1)
 
 # %% ../nbs/models/24_objective.ipynb #aa3ee979
 @keras.saving.register_keras_serializable("vaenb")
 class FreeBits(ELBO):
-    "The ELBO in which `floor` nats of each coordinate's KL are free."
+    """The ELBO in which `floor` nats of each coordinate's KL are free.
+
+    - floor (float >= 0): nats per coordinate
+    - **kwargs: as ELBO
+    """
+
     arguments = (*ELBO.arguments, "floor")
 
-    def __init__(
-        self,
-        floor=0.25, # float >= 0: nats per coordinate
-        **kwargs, # as ELBO
-    ):
-        if not floor >= 0: raise ValueError(f"floor is {floor}, but free bits are a number of nats that is not negative")
+    def __init__(self, floor=0.25, **kwargs):
+        if not floor >= 0:
+            raise ValueError(
+                f"floor is {floor}, but free bits are a number of nats that is not negative"
+            )
         super().__init__(floor=float(floor), **kwargs)
 
     def check(self, model):
-        if not isinstance(model.posterior, DiagonalNormal) or not model.posterior.has_kl(model.prior):
-            raise ValueError(f"FreeBits needs the KL of each coordinate in closed form, which {model.posterior} and {model.prior} do not give: use DiagonalNormal() with StandardNormal()")
+        if not isinstance(model.posterior, DiagonalNormal) or not model.posterior.has_kl(
+            model.prior
+        ):
+            raise ValueError(
+                f"FreeBits needs the KL of each coordinate in closed form, which {model.posterior} and {model.prior} do not give: use DiagonalNormal() with StandardNormal()"
+            )
 
     def loss(self, terms, model, training=False):
         "The loss per example in nats, (n,)."
@@ -57,63 +74,84 @@ class FreeBits(ELBO):
 # %% ../nbs/models/24_objective.ipynb #f3168b6d
 @keras.saving.register_keras_serializable("vaenb")
 class Capacity(ELBO):
-    "The annealed VAE: the batch's mean KL is held at a capacity that rises over the warm-up; beta is Burgess's gamma."
+    """The annealed VAE: the batch's mean KL is held at a capacity that rises over the warm-up; beta is Burgess's gamma.
+
+    - capacity (float >= 0): C at the end of the warm-up, nats
+    - beta (float >= 0): weight of the distance
+    - **kwargs: as ELBO
+    """
+
     arguments = (*ELBO.arguments, "capacity")
 
-    def __init__(
-        self,
-        capacity=25.0, # float >= 0: C at the end of the warm-up, nats
-        beta=100.0, # float >= 0: weight of the distance
-        **kwargs, # as ELBO
-    ):
-        if not capacity >= 0: raise ValueError(f"capacity is {capacity}, but a KL cannot be held at a negative number of nats")
+    def __init__(self, capacity=25.0, beta=100.0, **kwargs):
+        if not capacity >= 0:
+            raise ValueError(
+                f"capacity is {capacity}, but a KL cannot be held at a negative number of nats"
+            )
         super().__init__(capacity=float(capacity), beta=beta, **kwargs)
-        self.target = self.add_weight(shape=(), initializer=keras.initializers.Constant(capacity), trainable=False, name="target")
+        self.target = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(capacity),
+            trainable=False,
+            name="target",
+        )
 
     def check(self, model):
         if self.kl == "sampled" or not model.posterior.has_kl(model.prior):
-            raise ValueError(f"Capacity needs a KL in closed form, because a sampled one may be negative, and {model.posterior} with {model.prior} is sampled: use DiagonalNormal() with StandardNormal()")
+            raise ValueError(
+                f"Capacity needs a KL in closed form, because a sampled one may be negative, and {model.posterior} with {model.prior} is sampled: use DiagonalNormal() with StandardNormal()"
+            )
 
-    def begin_epoch(self, epoch): self.target.assign(self.capacity * warmup_weight(epoch, self.warmup, self.cycle))
+    def begin_epoch(self, epoch):
+        self.target.assign(self.capacity * warmup_weight(epoch, self.warmup, self.cycle))
 
     def loss(self, terms, model, training=False):
         "The loss per example in nats, (n,)."
-        return self.kl_weight * ops.abs(ops.mean(terms["kl"]) - self.target) - ops.mean(terms["log_px_z"], axis=1)
+        return self.kl_weight * ops.abs(ops.mean(terms["kl"]) - self.target) - ops.mean(
+            terms["log_px_z"], axis=1
+        )
 
 # %% ../nbs/models/24_objective.ipynb #abf5f54d
 @keras.saving.register_keras_serializable("vaenb")
 class IWAE(Objective):
-    "The importance-weighted bound of k samples (Burda et al. 2016, eq. 8)."
+    """The importance-weighted bound of k samples (Burda et al. 2016, eq. 8).
+
+    - k (int): codes drawn per example
+    """
+
     arguments = ("k",)
 
-    def __init__(
-        self,
-        k=50, # int: codes drawn per example
-        **kwargs,
-    ):
+    def __init__(self, k=50, **kwargs):
         super().__init__(k, k=k, **kwargs)
 
-    def loss(self, terms, model, training=False): # terms: those of `log_weights`
-        "Minus the bound per example in nats, (n,)."
+    def loss(self, terms, model, training=False):
+        """Minus the bound per example in nats, (n,).
+
+        - terms: those of `log_weights`
+        """
         return -log_mean_exp(log_weights(terms), axis=1)
 
 # %% ../nbs/models/24_objective.ipynb #d1149bca
 @keras.saving.register_keras_serializable("vaenb")
 class MIWAE(Objective):
-    "The mean of m importance-weighted bounds of k samples each (Rainforth et al. 2018)."
+    """The mean of m importance-weighted bounds of k samples each (Rainforth et al. 2018).
+
+    - m (int): bounds that are averaged
+    - k (int): codes in each
+    """
+
     arguments = ("m", "k")
 
-    def __init__(
-        self,
-        m=8, # int: bounds that are averaged
-        k=8, # int: codes in each
-        **kwargs,
-    ):
+    def __init__(self, m=8, k=8, **kwargs):
         for name, value in (("m", m), ("k", k)):
-            if not isinstance(value, int) or value < 1: raise ValueError(f"{name} is {value!r}, but it must be a whole number of at least 1")
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"{name} is {value!r}, but it must be a whole number of at least 1"
+                )
         super().__init__(m * k, m=m, k=k, **kwargs)
 
-    def groups(self, log_w): return ops.reshape(log_w, (-1, self.m, self.k))
+    def groups(self, log_w):
+        return ops.reshape(log_w, (-1, self.m, self.k))
 
     def loss(self, terms, model, training=False):
         "Minus the bound per example in nats, (n,)."
@@ -122,16 +160,17 @@ class MIWAE(Objective):
 # %% ../nbs/models/24_objective.ipynb #048c7fd1
 @keras.saving.register_keras_serializable("vaenb")
 class CIWAE(IWAE):
-    "A mixture of the ELBO and the importance-weighted bound (Rainforth et al. 2018)."
+    """A mixture of the ELBO and the importance-weighted bound (Rainforth et al. 2018).
+
+    - beta (float in [0, 1]): share of the ELBO
+    - k (int): codes drawn per example
+    """
+
     arguments = ("k", "beta")
 
-    def __init__(
-        self,
-        beta=0.05, # float in [0, 1]: share of the ELBO
-        k=64, # int: codes drawn per example
-        **kwargs,
-    ):
-        if not 0 <= beta <= 1: raise ValueError(f"beta is {beta}, but the share of the ELBO lies between 0 and 1")
+    def __init__(self, beta=0.05, k=64, **kwargs):
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta is {beta}, but the share of the ELBO lies between 0 and 1")
         super().__init__(k, beta=float(beta), **kwargs)
 
     def loss(self, terms, model, training=False):
@@ -151,20 +190,27 @@ def _gated(z):
     return ops.concatenate([z, zero, zero], axis=-1), grad
 
 
-def gate_gradient(
-    z, # (n, k, d)
-):     # z itself (n, k, d), and zeros (n, k, 2)
-    "An identity whose backward pass multiplies the gradient of each code by a/b, the gradients of its two zeros."
+def gate_gradient(z):
+    """An identity whose backward pass multiplies the gradient of each code by a/b, the gradients of its two zeros.
+
+    - z (n, k, d)
+
+    Returns z itself (n, k, d), and zeros (n, k, 2).
+    """
     gated = _gated(z)
     return gated[..., :-2], gated[..., -2:]
 
 
-def _send(gate, a, b): return ops.sum(gate * ops.stop_gradient(ops.stack([a, b], axis=-1)), axis=(1, 2))  # 0, with the gradients a and b
+def _send(gate, a, b):
+    return ops.sum(
+        gate * ops.stop_gradient(ops.stack([a, b], axis=-1)), axis=(1, 2)
+    )  # 0, with the gradients a and b
 
 # %% ../nbs/models/24_objective.ipynb #9f987fb1
 @keras.saving.register_keras_serializable("vaenb")
 class PIWAE(MIWAE):
     "The decoder is trained by one bound of mk samples, the encoder by m bounds of k (Rainforth et al. 2018)."
+
     def route(self, posterior, params, z, log_qz_x):
         z, gate = gate_gradient(z)
         return {"z": z, "gate": gate, "log_qz_x": log_qz_x}
@@ -173,19 +219,27 @@ class PIWAE(MIWAE):
         "Minus the bound of mk samples per example in nats, (n,); its gradients are those of the two bounds."
         log_w = log_weights(terms)
         value = -log_mean_exp(log_w, axis=1)
-        if "gate" not in terms: return value
+        if "gate" not in terms:
+            return value
         v = ops.maximum(ops.stop_gradient(_normalized(log_w)), 1e-30)
-        u = ops.stop_gradient(ops.reshape(_normalized(self.groups(log_w)), ops.shape(log_w)) / self.m)
-        paths = ops.sum(u * terms["log_qz_x"] - v * (terms["log_px_z"] + terms["log_pz"]), axis=1) + _send(terms["gate"], u, v)
+        u = ops.stop_gradient(
+            ops.reshape(_normalized(self.groups(log_w)), ops.shape(log_w)) / self.m
+        )
+        paths = ops.sum(
+            u * terms["log_qz_x"] - v * (terms["log_px_z"] + terms["log_pz"]), axis=1
+        ) + _send(terms["gate"], u, v)
         return paths + ops.stop_gradient(value - paths)
 
 # %% ../nbs/models/24_objective.ipynb #7d68b0d7
-def frozen_log_prob(
-    posterior, # a `Posterior` with a density at any code
-    params, # dict of (n, ...)
-    z, # (n, k, d)
-):         # (n, k), nats
-    "log q(z|x), through which gradients reach z but not the parameters of q."
+def frozen_log_prob(posterior, params, z):
+    """log q(z|x), through which gradients reach z but not the parameters of q.
+
+    - posterior: a `Posterior` with a density at any code
+    - params: dict of (n, ...)
+    - z (n, k, d)
+
+    Returns (n, k), nats.
+    """
     held = [(v, ops.stop_gradient(v.value)) for v in posterior.trainable_variables]
     with keras.StatelessScope(state_mapping=held):
         return posterior.log_prob(keras.tree.map_structure(ops.stop_gradient, params), z)
@@ -193,26 +247,35 @@ def frozen_log_prob(
 # %% ../nbs/models/24_objective.ipynb #c82eeea2
 def _needs_density(objective, model):
     if not model.posterior.has_density:
-        raise ValueError(f"{objective} needs log q(z|x) with q's parameters held fixed, but {model.posterior} knows its density only at its own draws: use IWAE() or ELBO(), or a posterior with an inverse such as iaf")
+        raise ValueError(
+            f"{objective} needs log q(z|x) with q's parameters held fixed, but {model.posterior} knows its density only at its own draws: use IWAE() or ELBO(), or a posterior with an inverse such as iaf"
+        )
 
 
 @keras.saving.register_keras_serializable("vaenb")
 class StickingTheLanding(ELBO):
     "The ELBO with a gradient that has no noise left where q is the true posterior (Roeder et al. 2017)."
+
     def check(self, model):
-        if self.kl == "closed": raise ValueError("StickingTheLanding differentiates the samples of the KL, so its kl cannot be 'closed': leave it at 'auto'")
+        if self.kl == "closed":
+            raise ValueError(
+                "StickingTheLanding differentiates the samples of the KL, so its kl cannot be 'closed': leave it at 'auto'"
+            )
         _needs_density(self, model)
 
     def route(self, posterior, params, z, log_qz_x):
         return {"z": z, "log_qz_x": frozen_log_prob(posterior, params, z)}
 
-    def rate(self, terms): return ops.mean(terms["log_qz_x"] - terms["log_pz"], axis=1)
+    def rate(self, terms):
+        return ops.mean(terms["log_qz_x"] - terms["log_pz"], axis=1)
 
 # %% ../nbs/models/24_objective.ipynb #cac7d848
 @keras.saving.register_keras_serializable("vaenb")
 class DReG(IWAE):
     "The importance-weighted bound with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8)."
-    def check(self, model): _needs_density(self, model)
+
+    def check(self, model):
+        _needs_density(self, model)
 
     def route(self, posterior, params, z, log_qz_x):
         z, gate = gate_gradient(z)
@@ -221,6 +284,7 @@ class DReG(IWAE):
     def loss(self, terms, model, training=False):
         "Minus the bound per example in nats, (n,); as IWAE, except for the gradient of q."
         loss = super().loss(terms, model, training)
-        if "gate" not in terms: return loss
+        if "gate" not in terms:
+            return loss
         weight = _normalized(log_weights(terms))
         return loss + _send(terms["gate"], weight, ops.ones_like(weight))

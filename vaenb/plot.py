@@ -22,50 +22,98 @@ from .vae import StandardNormal
 
 # %% ../nbs/seeing/60_plot.ipynb #215211f9
 _INK, _QUIET, _PALE, _FIRST, _SECOND = "#23241f", "#6d6c64", "#c9c6bc", "#0b5c74", "#c0622b"
-_CLASSES = "#332288 #88ccee #117733 #ddcc77 #cc6677 #882255 #44aa99 #999933 #aa4499 #555555".split()  # Paul Tol's muted scheme, and a grey
+_CLASSES = (
+    "#332288 #88ccee #117733 #ddcc77 #cc6677 #882255 #44aa99 #999933 #aa4499 #555555".split()
+)  # Paul Tol's muted scheme, and a grey
 STYLE = {
-    "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8.5,
-    "text.color": _INK, "axes.titlecolor": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _QUIET, "xtick.color": _QUIET, "ytick.color": _QUIET,
-    "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.handlelength": 1.2,
-    "figure.facecolor": "white", "axes.facecolor": "white"}
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8.5,
+    "text.color": _INK,
+    "axes.titlecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _QUIET,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+}
 
-def styled(draw): # draw: a function that draws
-    "The same function in the style of `STYLE`; matplotlib's own settings are the same after it as before."
+
+def styled(draw):
+    """The same function in the style of `STYLE`; matplotlib's own settings are the same after it as before.
+
+    - draw: a function that draws
+    """
+
     @functools.wraps(draw)
     def in_style(*args, **kwargs):
         lent = {name: plt.rcParams[name] for name in STYLE}
         plt.rcParams.update(STYLE)
-        try: return draw(*args, **kwargs)
-        finally: plt.rcParams.update(lent)
+        try:
+            return draw(*args, **kwargs)
+        finally:
+            plt.rcParams.update(lent)
+
     return in_style
 
-def _axes(ax, width, height): return plt.subplots(figsize=(width, height), dpi=90, layout="compressed")[1] if ax is None else ax
+
+def _axes(ax, width, height):
+    return (
+        plt.subplots(figsize=(width, height), dpi=90, layout="compressed")[1] if ax is None else ax
+    )
 
 # %% ../nbs/seeing/60_plot.ipynb #16f5745d
-def as_examples(
-    values, # (n, h, w), (n, h, w, 1), (n, h, w, 3) or (n, d); uint8 is divided by 255
-    image_shape=None, # tuple (h, w) or (h, w, c): what vectors stand for, if they are images
-):          # (n, h, w, c) or (n, d) float32
-    "Images with a channel axis, or vectors; ValueError where the values are neither."
+def as_examples(values, image_shape=None):
+    """Images with a channel axis, or vectors; ValueError where the values are neither.
+
+    - values (n, h, w): (n, h, w, 1), (n, h, w, 3) or (n, d); uint8 is divided by 255
+    - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
+
+    Returns (n, h, w, c) or (n, d) float32.
+    """
     raw = np.asarray(values)
     x = raw.astype("float32") / (255 if raw.dtype == np.uint8 else 1)
     if image_shape is not None and (x.ndim < 2 or math.prod(x.shape[1:]) != math.prod(image_shape)):
-        raise ValueError(f"image_shape {tuple(image_shape)} does not fit examples of shape {x.shape[1:]}: both must hold as many numbers")
-    if image_shape is not None: x = x.reshape(len(x), *image_shape)
-    if x.ndim == 3: x = x[..., None]
+        raise ValueError(
+            f"image_shape {tuple(image_shape)} does not fit examples of shape {x.shape[1:]}: both must hold as many numbers"
+        )
+    if image_shape is not None:
+        x = x.reshape(len(x), *image_shape)
+    if x.ndim == 3:
+        x = x[..., None]
     if x.ndim not in (2, 4) or not x.size or x.ndim == 4 and x.shape[-1] not in (1, 3):
-        raise ValueError(f"cannot draw an array of shape {raw.shape}: give images (n, h, w), (n, h, w, 1) or (n, h, w, 3), or vectors (n, d)")
+        raise ValueError(
+            f"cannot draw an array of shape {raw.shape}: give images (n, h, w), (n, h, w, 1) or (n, h, w, 3), or vectors (n, d)"
+        )
     return x
 
 # %% ../nbs/seeing/60_plot.ipynb #5444a9ce
-def tile(images, n_cols, gap=0): # images: (n, h, w, c); n_cols: int, images in a row; gap: int, empty pixels around each image
-    "The images row by row, (rows * (h + 2 gap), n_cols * (w + 2 gap), c) float32; gaps and missing images are NaN."
+def tile(images, n_cols, gap=0):
+    """The images row by row, (rows * (h + 2 gap), n_cols * (w + 2 gap), c) float32; gaps and missing images are NaN.
+
+    - images (n, h, w, c)
+    - n_cols: int, images in a row
+    - gap: int, empty pixels around each image
+    """
     n_rows = -(-len(images) // n_cols)
     cells = np.full((n_rows * n_cols, *images.shape[1:]), np.nan, "float32")
-    cells[:len(images)] = images
+    cells[: len(images)] = images
     cells = np.pad(cells, ((0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=np.nan)
     _, h, w, c = cells.shape
-    return cells.reshape(n_rows, n_cols, h, w, c).transpose(0, 2, 1, 3, 4).reshape(n_rows * h, n_cols * w, c)
+    return (
+        cells.reshape(n_rows, n_cols, h, w, c)
+        .transpose(0, 2, 1, 3, 4)
+        .reshape(n_rows * h, n_cols * w, c)
+    )
 
 # %% ../nbs/seeing/60_plot.ipynb #a46f392e
 def _limits(x):
@@ -73,34 +121,72 @@ def _limits(x):
     low, nearly_low, nearly_high, high = map(float, np.quantile(finite, [0, 0.02, 0.98, 1]))
     return (0.0, 1.0) if x.ndim == 4 and nearly_low > -0.2 and nearly_high < 1.2 else (low, high)
 
+
 def _pixels(x, n_cols, gap, low, high):
     mosaic = tile(x, n_cols, gap)
-    return mosaic[..., 0] if x.shape[-1] == 1 else np.nan_to_num(np.clip((mosaic - low) / ((high - low) or 1), 0, 1), nan=1.0)
+    return (
+        mosaic[..., 0]
+        if x.shape[-1] == 1
+        else np.nan_to_num(np.clip((mosaic - low) / ((high - low) or 1), 0, 1), nan=1.0)
+    )
+
 
 def _paths(x, n_cols, low, high):
-    across, down = np.linspace(0.06, 0.94, x.shape[1]), 0.88 - 0.76 * (x - low) / ((high - low) or 1)
+    across, down = (
+        np.linspace(0.06, 0.94, x.shape[1]),
+        0.88 - 0.76 * (x - low) / ((high - low) or 1),
+    )
     return [np.stack([i % n_cols + across, i // n_cols + y], axis=1) for i, y in enumerate(down)]
+
 
 @styled
 def image_grid(
-    images, # (n, h, w), (n, h, w, 1), (n, h, w, 3), or vectors (n, d), which are drawn as lines
-    n_cols=None, # int; None: one row up to ten, then a square
-    ax=None, *,
-    image_shape=None, # tuple (h, w) or (h, w, c): what vectors stand for, if they are images
-    cmap="gray_r", # of grey images: 0 is paper and 1 is ink; "gray" for photographs
-    gap=None, # int: pixels of paper around each image; None: one in 28
-    rows=None, # list of str: a label for each row
-    columns=None, # list of str: a label for each column
-):          # axes
-    "All examples on one scale, row by row; ValueError where they are neither images nor vectors."
+    images,
+    n_cols=None,
+    ax=None,
+    *,
+    image_shape=None,
+    cmap="gray_r",
+    gap=None,
+    rows=None,
+    columns=None,
+):
+    """All examples on one scale, row by row; ValueError where they are neither images nor vectors.
+
+    - images (n, h, w): (n, h, w, 1), (n, h, w, 3), or vectors (n, d), which are drawn as lines
+    - n_cols: int; None: one row up to ten, then a square
+    - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
+    - cmap (of grey images): 0 is paper and 1 is ink; "gray" for photographs
+    - gap (int): pixels of paper around each image; None: one in 28
+    - rows (list of str): a label for each row
+    - columns (list of str): a label for each column
+
+    Returns axes.
+    """
     x = as_examples(images, image_shape)
     n_cols = n_cols or (len(x) if len(x) <= 10 else math.ceil(math.sqrt(len(x))))
-    n_rows, gap, (low, high) = -(-len(x) // n_cols), max(1, round(x.shape[1] / 28)) if gap is None else gap, _limits(x)
+    n_rows, gap, (low, high) = (
+        -(-len(x) // n_cols),
+        max(1, round(x.shape[1] / 28)) if gap is None else gap,
+        _limits(x),
+    )
     aspect = (x.shape[1] + 2 * gap) / (x.shape[2] + 2 * gap) if x.ndim == 4 else 0.7
     side = min(0.72, 7.6 / n_cols, 8 / n_rows / aspect)
-    ax = _axes(ax, side * n_cols + 0.1 + 0.07 * max(map(len, rows or [""])), side * n_rows * aspect + 0.1 + 0.25 * bool(columns))
-    if x.ndim == 4: ax.imshow(_pixels(x, n_cols, gap, low, high), cmap=cmap, vmin=low, vmax=high, extent=(0, n_cols, n_rows, 0))
-    else: ax.add_collection(LineCollection(_paths(x, n_cols, low, high), colors=_FIRST, linewidths=1))
+    ax = _axes(
+        ax,
+        side * n_cols + 0.1 + 0.07 * max(map(len, rows or [""])),
+        side * n_rows * aspect + 0.1 + 0.25 * bool(columns),
+    )
+    if x.ndim == 4:
+        ax.imshow(
+            _pixels(x, n_cols, gap, low, high),
+            cmap=cmap,
+            vmin=low,
+            vmax=high,
+            extent=(0, n_cols, n_rows, 0),
+        )
+    else:
+        ax.add_collection(LineCollection(_paths(x, n_cols, low, high), colors=_FIRST, linewidths=1))
     ax.set(xlim=(0, n_cols), ylim=(n_rows, 0), aspect=aspect)
     ax.set_xticks(np.arange(n_cols) + 0.5 if columns else [], columns)
     ax.set_yticks(np.arange(n_rows) + 0.5 if rows else [], rows)
@@ -109,21 +195,52 @@ def image_grid(
     return ax
 
 # %% ../nbs/seeing/60_plot.ipynb #925bf399
-def _number(value, form): return format(value + 0.0, form).replace("-", "\N{MINUS SIGN}")
+def _number(value, form):
+    return format(value + 0.0, form).replace("-", "\N{MINUS SIGN}")
+
 
 @styled
-def training_curves(
-    history, # what `fit` returned, or a dict of lists of numbers
-    ax=None, # array of axes, one for each curve
-):           # array of axes
-    "ELBO, reconstruction and KL (of an autoencoder: reconstruction and penalty) in nats per example over the epochs, with their last values; ValueError for an empty history."
+def training_curves(history, ax=None):
+    """ELBO, reconstruction and KL (of an autoencoder: reconstruction and penalty) in nats per example over the epochs, with their last values; ValueError for an empty history.
+
+    - history: what `fit` returned, or a dict of lists of numbers
+    - ax: array of axes, one for each curve
+
+    Returns array of axes.
+    """
     history = getattr(history, "history", history)
-    names = [k for k in ("elbo", "reconstruction", "kl", "penalty") if k in history and (k != "penalty" or any(history[k]))] or [k for k in history if not k.startswith("val_")]
-    if not names or not len(history[names[0]]): raise ValueError("the history is empty: give what fit returned after at least one epoch")
-    axes = plt.subplots(1, len(names), figsize=(3 * len(names), 2.7), dpi=90, layout="constrained", squeeze=False)[1][0] if ax is None else np.atleast_1d(ax)
+    names = [
+        k
+        for k in ("elbo", "reconstruction", "kl", "penalty")
+        if k in history and (k != "penalty" or any(history[k]))
+    ] or [k for k in history if not k.startswith("val_")]
+    if not names or not len(history[names[0]]):
+        raise ValueError("the history is empty: give what fit returned after at least one epoch")
+    axes = (
+        plt.subplots(
+            1,
+            len(names),
+            figsize=(3 * len(names), 2.7),
+            dpi=90,
+            layout="constrained",
+            squeeze=False,
+        )[1][0]
+        if ax is None
+        else np.atleast_1d(ax)
+    )
     for ax, name in zip(axes, names):
-        for key, kind, colour in ((name, "training", _FIRST), (f"val_{name}", "validation", _SECOND)):
-            if len(y := history.get(key, [])): ax.plot(range(1, len(y) + 1), y, color=colour, marker="o" if len(y) == 1 else None, label=f"{kind} {_number(y[-1], '.2f')}")
+        for key, kind, colour in (
+            (name, "training", _FIRST),
+            (f"val_{name}", "validation", _SECOND),
+        ):
+            if len(y := history.get(key, [])):
+                ax.plot(
+                    range(1, len(y) + 1),
+                    y,
+                    color=colour,
+                    marker="o" if len(y) == 1 else None,
+                    label=f"{kind} {_number(y[-1], '.2f')}",
+                )
         ax.set(title={"elbo": "ELBO", "kl": "KL"}.get(name, name), xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.spines[["top", "right"]].set_visible(False)
@@ -133,94 +250,163 @@ def training_curves(
 
 # %% ../nbs/seeing/60_plot.ipynb #4ebefd6e
 @styled
-def reconstructions(
-    model, # a `VAE` or `Autoencoder`
-    x, # (n or more, *image_shape)
-    n=10, # int: how many of them
-    ax=None,
-    **options, # for `image_grid`: image_shape, cmap, gap
-):         # axes
-    "Each example above what the model makes of it, ten in a row."
+def reconstructions(model, x, n=10, ax=None, **options):
+    """Each example above what the model makes of it, ten in a row.
+
+    - model: a `VAE` or `Autoencoder`
+    - x (n or more, *image_shape)
+    - n (int): how many of them
+    - **options (for `image_grid`): image_shape, cmap, gap
+
+    Returns axes.
+    """
     x = np.asarray(x[:n], "float32")
     n_cols, n_rows = min(max(len(x), 1), 10), -(-len(x) // 10)
     both = np.full((n_rows, 2, n_cols, *x.shape[1:]), np.nan, "float32")
     for row in range(n_rows):
-        some = x[row * n_cols:(row + 1) * n_cols]
-        both[row, 0, :len(some)], both[row, 1, :len(some)] = some, model.reconstruct(some)
-    return image_grid(both.reshape(-1, *x.shape[1:]), n_cols, ax, **{"rows": ["original", "reconstruction"] * n_rows, **options})
+        some = x[row * n_cols : (row + 1) * n_cols]
+        both[row, 0, : len(some)], both[row, 1, : len(some)] = some, model.reconstruct(some)
+    return image_grid(
+        both.reshape(-1, *x.shape[1:]),
+        n_cols,
+        ax,
+        **{"rows": ["original", "reconstruction"] * n_rows, **options},
+    )
 
 # %% ../nbs/seeing/60_plot.ipynb #db93ebbc
 def _needs_prior(model, what, instead):
-    if not hasattr(model, "prior"): raise TypeError(f"{what} needs a prior, and {type(model).__name__} has none: use a VAE, or pass {instead}")
+    if not hasattr(model, "prior"):
+        raise TypeError(
+            f"{what} needs a prior, and {type(model).__name__} has none: use a VAE, or pass {instead}"
+        )
+
 
 @styled
-def samples(
-    model, # a `VAE`; with a sampler also an `Autoencoder`
-    n=64, # int: how many
-    seed=0, # int, or None for fresh ones
-    temperature=1.0, # float: scales the spread of the prior
-    ax=None, *,
-    sampler=None, # a fitted sampler that draws the codes; None: the prior does
-    **options, # for `image_grid`: n_cols, image_shape, cmap, gap
-):         # axes
-    "Examples drawn from the model, as the likelihood's means; TypeError for a model without a prior and no sampler."
-    if sampler is None: _needs_prior(model, "samples", "a sampler fitted to its codes")
+def samples(model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, **options):
+    """Examples drawn from the model, as the likelihood's means; TypeError for a model without a prior and no sampler.
+
+    - model: a `VAE`; with a sampler also an `Autoencoder`
+    - n (int): how many
+    - seed: int, or None for fresh ones
+    - temperature (float): scales the spread of the prior
+    - sampler: a fitted sampler that draws the codes; None: the prior does
+    - **options (for `image_grid`): n_cols, image_shape, cmap, gap
+
+    Returns axes.
+    """
+    if sampler is None:
+        _needs_prior(model, "samples", "a sampler fitted to its codes")
     return image_grid(model.sample(n, seed, temperature, sampler), ax=ax, **options)
 
 # %% ../nbs/seeing/60_plot.ipynb #82887b04
-def code_axes(codes, dims=None): # codes: (n, d); dims: pair of ints, from 0; None: the first two principal axes of the codes, or the two dimensions that there are
-    "The two directions of a view as orthonormal rows, (2, d) float64: `codes @ code_axes(codes).T` are points of the plane; ValueError for dimensions that do not exist."
+def code_axes(codes, dims=None):
+    """The two directions of a view as orthonormal rows, (2, d) float64: `codes @ code_axes(codes).T` are points of the plane; ValueError for dimensions that do not exist.
+
+    - codes (n, d)
+    - dims: pair of ints, from 0
+    - None: the first two principal axes of the codes, or the two dimensions that there are
+    """
     d = codes.shape[1]
     if dims is None and d > 2:
         axes = np.linalg.svd(codes.astype("float64") - codes.mean(0), full_matrices=False)[2][:2]
         return axes * np.sign(axes[[0, 1], np.abs(axes).argmax(1)])[:, None]
     dims = tuple((0, 1) if dims is None else dims)
     if len(dims) != 2 or dims[0] == dims[1] or not all(0 <= j < d for j in dims):
-        raise ValueError(f"dims is {dims}, but a code of this model has {d} dimensions, counted from 0: name two different ones of them")
+        raise ValueError(
+            f"dims is {dims}, but a code of this model has {d} dimensions, counted from 0: name two different ones of them"
+        )
     return np.eye(d)[list(dims)]
 
 # %% ../nbs/seeing/60_plot.ipynb #1cdd142a
 def _points(ax, xy, labels, reach):
     look = {"s": np.clip(6000 / len(xy), 2, 16), "lw": 0}
-    if labels is None: return ax.scatter(*xy.T, color=_FIRST, **look)
+    if labels is None:
+        return ax.scatter(*xy.T, color=_FIRST, **look)
     classes, index = np.unique(labels, return_inverse=True)
     if len(classes) > len(_CLASSES):
-        if not np.issubdtype(classes.dtype, np.number): raise ValueError(f"labels name {len(classes)} classes, but a picture can tell {len(_CLASSES)} apart: merge some, or give numbers for a colour scale")
-        return ax.figure.colorbar(ax.scatter(*xy.T, c=labels, cmap="cividis", **look), ax=ax, shrink=0.7).outline.set_visible(False)
+        if not np.issubdtype(classes.dtype, np.number):
+            raise ValueError(
+                f"labels name {len(classes)} classes, but a picture can tell {len(_CLASSES)} apart: merge some, or give numbers for a colour scale"
+            )
+        return ax.figure.colorbar(
+            ax.scatter(*xy.T, c=labels, cmap="cividis", **look), ax=ax, shrink=0.7
+        ).outline.set_visible(False)
     ax.scatter(*xy.T, c=np.array(_CLASSES)[index], **look)
     middles = np.array([np.median(xy[index == i], axis=0) for i in range(len(classes))])
     if np.ptp(middles, axis=0).max() > 0.2 * reach:
         for i, name in enumerate(classes):
             if (np.linalg.norm(middles[:i] - middles[i], axis=1) > 0.09 * reach).all():
-                ax.text(*middles[i], str(name), ha="center", va="center", size=10, weight="bold", bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85})
-    ax.legend([plt.Line2D([], [], marker="o", ls="", ms=6, mew=0, color=_CLASSES[i]) for i in range(len(classes))], map(str, classes), loc="center left", bbox_to_anchor=(1, 0.5))
+                ax.text(
+                    *middles[i],
+                    str(name),
+                    ha="center",
+                    va="center",
+                    size=10,
+                    weight="bold",
+                    bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
+                )
+    ax.legend(
+        [
+            plt.Line2D([], [], marker="o", ls="", ms=6, mew=0, color=_CLASSES[i])
+            for i in range(len(classes))
+        ],
+        map(str, classes),
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+    )
 
 # %% ../nbs/seeing/60_plot.ipynb #8dcc6676
 def _prior_outline(ax, model, axes):
-    if not isinstance(model.prior, StandardNormal): return ax.scatter(*(axes @ model.draw_codes(2000, 0).T), c=_PALE, s=3, lw=0, zorder=0)
+    if not isinstance(model.prior, StandardNormal):
+        return ax.scatter(*(axes @ model.draw_codes(2000, 0).T), c=_PALE, s=3, lw=0, zorder=0)
     for r in (1, 2):
         ax.add_patch(plt.Circle((0, 0), r, fill=False, ec=_PALE, lw=1, zorder=0))
-        ax.text(0, r, rf"${r}\sigma$", ha="center", va="center", size=8, color=_QUIET, bbox={"fc": "white", "ec": "none", "pad": 1}, zorder=0.5)
+        ax.text(
+            0,
+            r,
+            rf"${r}\sigma$",
+            ha="center",
+            va="center",
+            size=8,
+            color=_QUIET,
+            bbox={"fc": "white", "ec": "none", "pad": 1},
+            zorder=0.5,
+        )
+
 
 @styled
-def latent_scatter(
-    model, # a `VAE` or `Autoencoder`
-    x, # (n, *image_shape)
-    labels=None, # (n,) classes, at most ten of them, or numbers, which become a colour scale
-    dims=None, # pair of ints, from 0: the coordinates to show; None: the codes' two principal axes where there are more than two
-    ax=None,
-):         # axes
-    "The codes of `x` as points, over circles at one and two standard deviations of the prior (points of the prior itself if it is not standard normal)."
-    if labels is not None and len(labels) != len(x): raise ValueError(f"{len(labels)} labels for {len(x)} examples: give one label for each example")
+def latent_scatter(model, x, labels=None, dims=None, ax=None):
+    """The codes of `x` as points, over circles at one and two standard deviations of the prior (points of the prior itself if it is not standard normal).
+
+    - model: a `VAE` or `Autoencoder`
+    - x (n, *image_shape)
+    - labels: (n,) classes, at most ten of them, or numbers, which become a colour scale
+    - dims (pair of ints, from 0): the coordinates to show; None: the codes' two principal axes
+      where there are more than two
+
+    Returns axes.
+    """
+    if labels is not None and len(labels) != len(x):
+        raise ValueError(
+            f"{len(labels)} labels for {len(x)} examples: give one label for each example"
+        )
     z = model.encode(x)
-    names = ["first principal axis of the codes", "second principal axis"] if dims is None and z.shape[1] > 2 else [f"z[{j}]" for j in dims or (0, 1)]
-    if z.shape[1] == 1: z, names[1] = np.column_stack([z, np.random.default_rng(0).normal(size=len(z))]), "drawn at random, to spread the points"
+    names = (
+        ["first principal axis of the codes", "second principal axis"]
+        if dims is None and z.shape[1] > 2
+        else [f"z[{j}]" for j in dims or (0, 1)]
+    )
+    if z.shape[1] == 1:
+        z, names[1] = (
+            np.column_stack([z, np.random.default_rng(0).normal(size=len(z))]),
+            "drawn at random, to spread the points",
+        )
     axes = code_axes(z, dims)
     xy, ax, prior = z @ axes.T, _axes(ax, 5.2, 4.6), getattr(model, "prior", None)
     reach = 1.06 * max(np.abs(xy).max(), 2.1 if prior is not None else 0)
     _points(ax, xy, labels, reach)
     if prior is not None:
-        _prior_outline(ax, model, axes[:, :model.latent_dim])
+        _prior_outline(ax, model, axes[:, : model.latent_dim])
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
     ax.set(xlabel=names[0], ylabel=names[1])
     ax.set_aspect("equal", "datalim" if prior is None else "box")
@@ -228,15 +414,29 @@ def latent_scatter(
     return ax
 
 # %% ../nbs/seeing/60_plot.ipynb #eb10a9b8
-def prior_quantiles(model, levels, x=None): # model: a `VAE`, or with x an `Autoencoder`; levels: (m,) chances between 0 and 1; x: (n, *image_shape), data that stand in for a prior where there is none
-    "The prior's quantiles in each dimension, (m, latent_dim): exact for `StandardNormal`, else those of 10,000 samples; without a prior those of the codes of `x`, and TypeError where that is missing."
-    if isinstance(getattr(model, "prior", None), StandardNormal): return np.tile([[NormalDist().inv_cdf(level)] for level in levels], model.latent_dim)
-    if x is None: _needs_prior(model, "the range of codes", "x, data whose codes show it")
-    return np.quantile(model.draw_codes(10_000, 0) if hasattr(model, "prior") else model.encode(x), levels, axis=0)
+def prior_quantiles(model, levels, x=None):
+    """The prior's quantiles in each dimension, (m, latent_dim): exact for `StandardNormal`, else those of 10,000 samples; without a prior those of the codes of `x`, and TypeError where that is missing.
+
+    - model: a `VAE`, or with x an `Autoencoder`
+    - levels: (m,) chances between 0 and 1
+    - x (n, *image_shape): data that stand in for a prior where there is none
+    """
+    if isinstance(getattr(model, "prior", None), StandardNormal):
+        return np.tile([[NormalDist().inv_cdf(level)] for level in levels], model.latent_dim)
+    if x is None:
+        _needs_prior(model, "the range of codes", "x, data whose codes show it")
+    return np.quantile(
+        model.draw_codes(10_000, 0) if hasattr(model, "prior") else model.encode(x), levels, axis=0
+    )
 
 # %% ../nbs/seeing/60_plot.ipynb #1aba8bec
-def grid_codes(model, n=15, dims=(0, 1), x=None): # n: int, rows and columns; dims: pair of ints, from 0, across and upwards; x: see `prior_quantiles`
-    "Codes (n * n, latent_dim), row by row from the top left: at n by n quantiles of the prior in `dims`, at its median elsewhere; ValueError for dimensions that do not exist."
+def grid_codes(model, n=15, dims=(0, 1), x=None):
+    """Codes (n * n, latent_dim), row by row from the top left: at n by n quantiles of the prior in `dims`, at its median elsewhere; ValueError for dimensions that do not exist.
+
+    - n: int, rows and columns
+    - dims: pair of ints, from 0, across and upwards
+    - x: see `prior_quantiles`
+    """
     *ticks, middle = prior_quantiles(model, [*((np.arange(n) + 0.5) / n), 0.5], x)
     across, up = code_axes(np.array(ticks), dims) @ np.array(ticks).T
     z = np.tile(middle, (n * n, 1)).astype("float32")
@@ -245,97 +445,173 @@ def grid_codes(model, n=15, dims=(0, 1), x=None): # n: int, rows and columns; di
 
 # %% ../nbs/seeing/60_plot.ipynb #917e410b
 @styled
-def latent_grid(
-    model, # a `VAE`, or with `x` an `Autoencoder`
-    n=15, # int: rows and columns
-    dims=(0, 1), # pair of ints, from 0: across and upwards
-    ax=None, *,
-    x=None, # (m, *image_shape): data whose codes give the range where there is no prior
-    **options, # for `image_grid`: image_shape, cmap, gap
-):         # axes
-    "A map of what codes decode to, in equal shares of the prior, or without one of the codes of `x`; ValueError for dimensions that do not exist, TypeError where there is neither."
-    if x is None: _needs_prior(model, "latent_grid", "x, data whose codes give its range")
-    if model.latent_dim == 1: raise ValueError("latent_grid needs two dimensions, and this model's code has one: use traversals")
+def latent_grid(model, n=15, dims=(0, 1), ax=None, *, x=None, **options):
+    """A map of what codes decode to, in equal shares of the prior, or without one of the codes of `x`; ValueError for dimensions that do not exist, TypeError where there is neither.
+
+    - model: a `VAE`, or with `x` an `Autoencoder`
+    - n (int): rows and columns
+    - dims (pair of ints, from 0): across and upwards
+    - x (m, *image_shape): data whose codes give the range where there is no prior
+    - **options (for `image_grid`): image_shape, cmap, gap
+
+    Returns axes.
+    """
+    if x is None:
+        _needs_prior(model, "latent_grid", "x, data whose codes give its range")
+    if model.latent_dim == 1:
+        raise ValueError(
+            "latent_grid needs two dimensions, and this model's code has one: use traversals"
+        )
     z, shown = grid_codes(model, n, dims, x), np.linspace(0, n - 1, min(n, 5)).round()
-    columns, rows = ([_number(v, ".1f") if i in shown else "" for i, v in enumerate(values)] for values in (z[:n, dims[0]], z[::n, dims[1]]))
+    columns, rows = (
+        [_number(v, ".1f") if i in shown else "" for i, v in enumerate(values)]
+        for values in (z[:n, dims[0]], z[::n, dims[1]])
+    )
     ax = image_grid(model.decode(z), n, ax, **{"columns": columns, "rows": rows, **options})
     ax.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]")
     return ax
 
 # %% ../nbs/seeing/60_plot.ipynb #221f9e70
-def interpolate(
-    a, # (d,): a code
-    b, # (d,): another
-    n=10, # int: codes on the way, ends included
-    spherical=False, # bool: the direction turns evenly and the length changes evenly; along a straight line where the direction has no one way to turn
-):         # (n, d) float64
-    "Codes on the way from `a` to `b`, on a straight line or on an arc about the origin."
+def interpolate(a, b, n=10, spherical=False):
+    """Codes on the way from `a` to `b`, on a straight line or on an arc about the origin.
+
+    - a (d,): a code
+    - b (d,): another
+    - n (int): codes on the way, ends included
+    - spherical (bool): the direction turns evenly and the length changes evenly; along a straight
+      line where the direction has no one way to turn
+
+    Returns (n, d) float64.
+    """
     a, b, t = np.asarray(a, "float64"), np.asarray(b, "float64"), np.linspace(0, 1, n)[:, None]
     lengths = np.linalg.norm([a, b], axis=1)
-    if not spherical or not lengths.all(): return (1 - t) * a + t * b
+    if not spherical or not lengths.all():
+        return (1 - t) * a + t * b
     u, v = a / lengths[0], b / lengths[1]
     angle = 2 * np.arctan2(np.linalg.norm(u - v), np.linalg.norm(u + v))
-    if np.sin(angle) < 1e-6: return (1 - t) * a + t * b
-    return ((1 - t) * lengths[0] + t * lengths[1]) * (np.sin((1 - t) * angle) * u + np.sin(t * angle) * v) / np.sin(angle)
+    if np.sin(angle) < 1e-6:
+        return (1 - t) * a + t * b
+    return (
+        ((1 - t) * lengths[0] + t * lengths[1])
+        * (np.sin((1 - t) * angle) * u + np.sin(t * angle) * v)
+        / np.sin(angle)
+    )
 
 # %% ../nbs/seeing/60_plot.ipynb #42011519
 @styled
-def interpolation(
-    model, # a `VAE` or `Autoencoder`
-    a, # (*image_shape): an example
-    b, # (*image_shape): another
-    n=10, # int: codes on the way, ends included
-    spherical=False, # bool: see `interpolate`
-    ax=None,
-    **options, # for `image_grid`: image_shape, cmap, gap
-):         # axes
-    "The example `a`, what the codes on the way from `a` to `b` decode to, and the example `b`."
+def interpolation(model, a, b, n=10, spherical=False, ax=None, **options):
+    """The example `a`, what the codes on the way from `a` to `b` decode to, and the example `b`.
+
+    - model: a `VAE` or `Autoencoder`
+    - a (*image_shape): an example
+    - b (*image_shape): another
+    - n (int): codes on the way, ends included
+    - spherical (bool): see `interpolate`
+    - **options (for `image_grid`): image_shape, cmap, gap
+
+    Returns axes.
+    """
     ends = np.stack([a, b]).astype("float32")
-    way, blank = model.decode(interpolate(*model.encode(ends), n, spherical)), np.full_like(ends[:1], np.nan)
-    columns = ["a", "", *(f"{t:.2f}".rstrip("0").rstrip(".") for t in np.linspace(0, 1, n)), "", "b"]
-    return image_grid(np.concatenate([ends[:1], blank, way, blank, ends[1:]]), n + 4, ax, **{"columns": columns, **options})
+    way, blank = (
+        model.decode(interpolate(*model.encode(ends), n, spherical)),
+        np.full_like(ends[:1], np.nan),
+    )
+    columns = [
+        "a",
+        "",
+        *(f"{t:.2f}".rstrip("0").rstrip(".") for t in np.linspace(0, 1, n)),
+        "",
+        "b",
+    ]
+    return image_grid(
+        np.concatenate([ends[:1], blank, way, blank, ends[1:]]),
+        n + 4,
+        ax,
+        **{"columns": columns, **options},
+    )
 
 # %% ../nbs/seeing/60_plot.ipynb #2935ad79
-def _walks(model, steps, x): # steps: (n,) in standard deviations
-    "Where each dimension goes, (n, latent_dim), and where all walks start, (1, latent_dim)."
-    if hasattr(model, "prior"): return np.split(prior_quantiles(model, [*(NormalDist().cdf(s) for s in steps), 0.5]), [-1])
+def _walks(model, steps, x):
+    """Where each dimension goes, (n, latent_dim), and where all walks start, (1, latent_dim).
+
+    - steps: (n,) in standard deviations
+    """
+    if hasattr(model, "prior"):
+        return np.split(prior_quantiles(model, [*(NormalDist().cdf(s) for s in steps), 0.5]), [-1])
     codes = model.encode(x)
     return codes.mean(0) + np.outer(steps, codes.std(0)), codes.mean(0, keepdims=True)
 
+
 @styled
-def traversals(
-    model, # a `VAE`, or with `x` an `Autoencoder`
-    x=None, # (m, *image_shape): data that tell how much each dimension carries; None: dimensions in their own order
-    n=9, # int: steps from -2 to 2 standard deviations (the quantiles that a normal has there, for other priors)
-    max_dims=10, # int: rows at most
-    ax=None, *,
-    start=None, # (d,): the code that is varied; None: the prior's median, or the mean of the codes
-    **options, # for `image_grid`: image_shape, cmap, gap
-):         # axes
-    "One row for each dimension of the code, the most important first (see `weigh_units`), in which it alone moves; TypeError for a model without a prior and no `x`."
-    if x is None: _needs_prior(model, "traversals", "x, data whose codes give the steps")
+def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **options):
+    """One row for each dimension of the code, the most important first (see `weigh_units`), in which it alone moves; TypeError for a model without a prior and no `x`.
+
+    - model: a `VAE`, or with `x` an `Autoencoder`
+    - x (m, *image_shape): data that tell how much each dimension carries; None: dimensions in
+      their own order
+    - n (int): steps from -2 to 2 standard deviations (the quantiles that a normal has there, for
+      other priors)
+    - max_dims (int): rows at most
+    - start (d,): the code that is varied; None: the prior's median, or the mean of the codes
+    - **options (for `image_grid`): image_shape, cmap, gap
+
+    Returns axes.
+    """
+    if x is None:
+        _needs_prior(model, "traversals", "x, data whose codes give the steps")
     weight, unit = (np.full(model.latent_dim, np.nan), "") if x is None else weigh_units(model, x)
     order, steps = np.argsort(-weight, kind="stable"), np.linspace(-2, 2, n)
     path, middle = _walks(model, steps, x)
     z = np.tile(middle[0] if start is None else start, (min(max_dims, len(order)), n, 1))
-    for row, j in zip(z, order): row[:, j] = path[:, j]
+    for row, j in zip(z, order):
+        row[:, j] = path[:, j]
     dead = weight < 0.01 * (1 if hasattr(model, "prior") else weight.max())
-    rows = [f"z[{j}]" + ("" if x is None else "   dead" if dead[j] else f"   {weight[j]:.2f} nats" if unit == "nats" else f"   {unit} {weight[j]:.3g}") for j in order[:len(z)]]
-    ax = image_grid(model.decode(z.reshape(-1, model.latent_dim)), n, ax, **{"rows": rows, "columns": [rf"${s:.2g}\sigma$" if s else "0" for s in steps], **options})
-    for label in ax.get_yticklabels(): label.set_color(_QUIET if "dead" in label.get_text() else _INK)
-    if len(left := dead[order[len(z):]]): ax.set_xlabel(f"not shown: {len(left)} more dimensions" + ("" if x is None else f", {'all' if left.all() else left.sum()} of them dead"))
+    rows = [
+        f"z[{j}]"
+        + (
+            ""
+            if x is None
+            else "   dead"
+            if dead[j]
+            else f"   {weight[j]:.2f} nats"
+            if unit == "nats"
+            else f"   {unit} {weight[j]:.3g}"
+        )
+        for j in order[: len(z)]
+    ]
+    ax = image_grid(
+        model.decode(z.reshape(-1, model.latent_dim)),
+        n,
+        ax,
+        **{"rows": rows, "columns": [rf"${s:.2g}\sigma$" if s else "0" for s in steps], **options},
+    )
+    for label in ax.get_yticklabels():
+        label.set_color(_QUIET if "dead" in label.get_text() else _INK)
+    if len(left := dead[order[len(z) :]]):
+        ax.set_xlabel(
+            f"not shown: {len(left)} more dimensions"
+            + ("" if x is None else f", {'all' if left.all() else left.sum()} of them dead")
+        )
     return ax
 
 # %% ../nbs/seeing/60_plot.ipynb #00097e34
 @styled
-def rate_distortion_plane(
-    points, # dict: name -> (rate, distortion) in nats, or what `rate_distortion` returns
-    ax=None,
-):          # axes
-    "Models as points by what their code costs and what it leaves unexplained, over lines of equal ELBO; ValueError for no or unfinished points."
-    pairs = {name: (p["rate"], p["distortion"]) if isinstance(p, dict) else tuple(p) for name, p in points.items()}
+def rate_distortion_plane(points, ax=None):
+    """Models as points by what their code costs and what it leaves unexplained, over lines of equal ELBO; ValueError for no or unfinished points.
+
+    - points (dict): name -> (rate, distortion) in nats, or what `rate_distortion` returns
+
+    Returns axes.
+    """
+    pairs = {
+        name: (p["rate"], p["distortion"]) if isinstance(p, dict) else tuple(p)
+        for name, p in points.items()
+    }
     xy = np.array(list(pairs.values()), "float64")
-    if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all(): raise ValueError("points must be a dict of at least one name with a finite (rate, distortion), in nats")
+    if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all():
+        raise ValueError(
+            "points must be a dict of at least one name with a finite (rate, distortion), in nats"
+        )
     low, span = xy.min(0), np.maximum(np.ptp(xy, axis=0), 1.0)
     (x0, y0), (x1, y1) = low - [0.25, 0.15] * span, low + 1.3 * span
     ax = _axes(ax, 5.6, 4.2)
@@ -343,9 +619,25 @@ def rate_distortion_plane(
         ax.plot([x0, x1], [total - x0, total - x1], color=_PALE, lw=0.8, zorder=0)
         start = max(x0, total - y1)
         if x0 + y0 + 0.2 * span.min() < total and start < x1 - 0.1 * span[0]:
-            ax.text(start, total - start, f"  ELBO {_number(-total, 'g')}", va="bottom", rotation=-45, rotation_mode="anchor", transform_rotates_text=True, size=7.5, color=_QUIET)
+            ax.text(
+                start,
+                total - start,
+                f"  ELBO {_number(-total, 'g')}",
+                va="bottom",
+                rotation=-45,
+                rotation_mode="anchor",
+                transform_rotates_text=True,
+                size=7.5,
+                color=_QUIET,
+            )
     ax.scatter(*xy.T, s=36, lw=0, color=_FIRST)
-    for name, point in zip(pairs, xy): ax.annotate(name, point, xytext=(6, 4), textcoords="offset points")
-    ax.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="rate: what the code costs, nats", ylabel="distortion: what it leaves unexplained, nats")
+    for name, point in zip(pairs, xy):
+        ax.annotate(name, point, xytext=(6, 4), textcoords="offset points")
+    ax.set(
+        xlim=(x0, x1),
+        ylim=(y0, y1),
+        xlabel="rate: what the code costs, nats",
+        ylabel="distortion: what it leaves unexplained, nats",
+    )
     ax.spines[["top", "right"]].set_visible(False)
     return ax

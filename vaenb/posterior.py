@@ -18,15 +18,20 @@ from .vae import Posterior, StandardNormal
 @keras.saving.register_keras_serializable("vaenb")
 class FullNormal(Posterior):
     "q(z|x) = N(mu(x), L(x) L(x)') with a lower triangular L."
+
     def build(self, feature_shape):
         self.below = np.tril_indices(self.latent_dim, -1)
         self.flatten = layers.Flatten()
-        self.heads = layers.Dense(2 * self.latent_dim + len(self.below[0]), name="heads", dtype="float32")
+        self.heads = layers.Dense(
+            2 * self.latent_dim + len(self.below[0]), name="heads", dtype="float32"
+        )
         self.heads.build((None, int(np.prod(feature_shape[1:]))))
 
     def call(self, features):
         d = self.latent_dim
-        mu, raw, lower = ops.split(ops.cast(self.heads(self.flatten(features)), "float32"), [d, 2 * d], axis=-1)
+        mu, raw, lower = ops.split(
+            ops.cast(self.heads(self.flatten(features)), "float32"), [d, 2 * d], axis=-1
+        )
         place = np.full((d, d), len(self.below[0]), "int32")  # elsewhere: the zero that is padded
         place[self.below] = np.arange(len(self.below[0]))
         lower = ops.take(ops.pad(lower, ((0, 0), (0, 1))), place.ravel(), axis=-1)
@@ -42,8 +47,11 @@ class FullNormal(Posterior):
     def log_diagonal(self, params):
         return ops.sum(ops.log(ops.diagonal(params["cholesky"], axis1=1, axis2=2)), axis=-1)
 
-    def log_prob(self, params, z): # z: (n, k, d), or (1, k, d) for every example
-        "log q(z|x) in nats, (n, k)."
+    def log_prob(self, params, z):
+        """log q(z|x) in nats, (n, k).
+
+        - z (n, k, d): or (1, k, d) for every example
+        """
         centred = ops.swapaxes(z - params["mu"][:, None], 1, 2)
         eps = ops.solve_triangular(params["cholesky"], centred, lower=True)
         return normal_log_prob(ops.swapaxes(eps, 1, 2)) - self.log_diagonal(params)[:, None]
@@ -56,44 +64,58 @@ class FullNormal(Posterior):
         "The variance of each coordinate, (n, d): the diagonal of L L'."
         return ops.sum(params["cholesky"] ** 2, axis=-1)
 
-    def has_kl(self, prior): return isinstance(prior, StandardNormal)
+    def has_kl(self, prior):
+        return isinstance(prior, StandardNormal)
 
     def kl(self, params, prior, event_ndim=1):
         "KL(q || N(0, I)) in nats, (n,); None for another prior, and for single coordinates (event_ndim=0), of which it is not a sum."
-        if event_ndim == 0 or not self.has_kl(prior): return None
-        squares = ops.sum(params["cholesky"] ** 2, axis=(1, 2)) + ops.sum(params["mu"] ** 2, axis=-1)
+        if event_ndim == 0 or not self.has_kl(prior):
+            return None
+        squares = ops.sum(params["cholesky"] ** 2, axis=(1, 2)) + ops.sum(
+            params["mu"] ** 2, axis=-1
+        )
         return 0.5 * (squares - self.latent_dim) - self.log_diagonal(params)
 
 # %% ../nbs/models/28_posterior.ipynb #41b6fd75
 @keras.saving.register_keras_serializable("vaenb")
 class FlowPosterior(Posterior):
-    "q(z|x): a diagonal normal bent by a flow whose context comes from x (Rezende and Mohamed 2015; Kingma et al. 2016)."
+    """q(z|x): a diagonal normal bent by a flow whose context comes from x (Rezende and Mohamed 2015; Kingma et al. 2016).
+
+    - flow: "planar", "radial", "iaf", "maf" or "realnvp"
+    - n_layers: layers with parameters
+    - hidden: widths of the networks inside iaf, maf and realnvp
+    - context_dim: numbers that the flow learns about x
+    """
+
     arguments = ("flow", "n_layers", "hidden", "context_dim")
 
-    def __init__(
-        self,
-        flow="iaf",      # "planar", "radial", "iaf", "maf" or "realnvp"
-        n_layers=4,      # layers with parameters
-        hidden=(64,),    # widths of the networks inside iaf, maf and realnvp
-        context_dim=16,  # numbers that the flow learns about x
-        **kwargs,
-    ):
-        if context_dim < 1: raise ValueError(f"context_dim is {context_dim}, but the flow of a posterior must know something about x: pass at least 1.")
-        super().__init__(flow=flow, n_layers=n_layers, hidden=tuple(hidden), context_dim=context_dim, **kwargs)
+    def __init__(self, flow="iaf", n_layers=4, hidden=(64,), context_dim=16, **kwargs):
+        if context_dim < 1:
+            raise ValueError(
+                f"context_dim is {context_dim}, but the flow of a posterior must know something about x: pass at least 1."
+            )
+        super().__init__(
+            flow=flow, n_layers=n_layers, hidden=tuple(hidden), context_dim=context_dim, **kwargs
+        )
         self.transform = flow_for(flow, n_layers, hidden, context_dim)
 
     @property
-    def has_density(self): return self.transform.has_inverse
+    def has_density(self):
+        return self.transform.has_inverse
 
     def build(self, feature_shape):
         self.transform.bind(self.event_shape)
         self.flatten = layers.Flatten()
-        self.heads = layers.Dense(2 * self.latent_dim + self.context_dim, name="heads", dtype="float32")
+        self.heads = layers.Dense(
+            2 * self.latent_dim + self.context_dim, name="heads", dtype="float32"
+        )
         self.heads.build((None, int(np.prod(feature_shape[1:]))))
 
     def call(self, features):
         d = self.latent_dim
-        mu, raw, context = ops.split(ops.cast(self.heads(self.flatten(features)), "float32"), [d, 2 * d], axis=-1)
+        mu, raw, context = ops.split(
+            ops.cast(self.heads(self.flatten(features)), "float32"), [d, 2 * d], axis=-1
+        )
         return {"mu": mu, "logvar": bound_logvar(raw), "context": context}
 
     def sample(self, params, n_samples=1, seed=None):
@@ -102,11 +124,18 @@ class FlowPosterior(Posterior):
         z, log_det = self.transform.forward(base, params["context"][:, None])
         return z, self.base_log_prob(params, base) - log_det
 
-    def base_log_prob(self, params, base): return normal_log_prob(base, params["mu"][:, None], params["logvar"][:, None])
+    def base_log_prob(self, params, base):
+        return normal_log_prob(base, params["mu"][:, None], params["logvar"][:, None])
 
-    def log_prob(self, params, z): # z: (n, k, d), or (1, k, d) for every example
-        "log q(z|x) in nats, (n, k); ValueError for planar and radial flows, which know the density of their own draws only."
-        if not self.has_density: raise ValueError(f"{self} knows the density of its own draws only; use flow='iaf' where the density of other codes is needed")
+    def log_prob(self, params, z):
+        """log q(z|x) in nats, (n, k); ValueError for planar and radial flows, which know the density of their own draws only.
+
+        - z (n, k, d): or (1, k, d) for every example
+        """
+        if not self.has_density:
+            raise ValueError(
+                f"{self} knows the density of its own draws only; use flow='iaf' where the density of other codes is needed"
+            )
         base, log_det = self.transform.inverse(z, params["context"][:, None])
         return self.base_log_prob(params, base) + log_det
 

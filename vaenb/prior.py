@@ -20,43 +20,61 @@ from .vae import Prior
 # %% ../nbs/models/26_prior.ipynb #fd9561e9
 class _Mixture(Prior):
     "The base of the priors that pick one of `n_components` and then draw from it."
+
     arguments = ("n_components",)
 
     def __init__(self, n_components, **kwargs):
         if not isinstance(n_components, (int, np.integer)) or n_components < 1:
-            raise ValueError(f"n_components is {n_components!r}, but a mixture has a whole number of components, at least 1")
+            raise ValueError(
+                f"n_components is {n_components!r}, but a mixture has a whole number of components, at least 1"
+            )
         super().__init__(n_components=int(n_components), **kwargs)
 
-    def seeds(self, seed): # int, SeedGenerator, or None for this layer's own
-        "Two seeds, for the choice of the component and for the draw from it."
-        if seed is None: return self.seed_generator, self.seed_generator
-        if not isinstance(seed, int): return seed, seed
+    def seeds(self, seed):
+        """Two seeds, for the choice of the component and for the draw from it.
+
+        Int, SeedGenerator, or None for this layer's own.
+        """
+        if seed is None:
+            return self.seed_generator, self.seed_generator
+        if not isinstance(seed, int):
+            return seed, seed
         return tuple(int(s) for s in np.random.SeedSequence(abs(seed)).generate_state(2) >> 1)
 
 # %% ../nbs/models/26_prior.ipynb #4b99016f
 @keras.saving.register_keras_serializable("vaenb")
 class MixtureOfNormals(_Mixture):
-    "A mixture of normals with learned weights, means and diagonal variances."
-    def __init__(
-        self,
-        n_components=10, # int: K
-        **kwargs,
-    ): super().__init__(n_components, **kwargs)
+    """A mixture of normals with learned weights, means and diagonal variances.
+
+    - n_components (int): K
+    """
+
+    def __init__(self, n_components=10, **kwargs):
+        super().__init__(n_components, **kwargs)
 
     def add_parameters(self):
-        new = lambda name, shape, start: self.add_weight(name=name, shape=shape, initializer=start, autocast=False)
+        new = lambda name, shape, start: self.add_weight(
+            name=name, shape=shape, initializer=start, autocast=False
+        )
         shape, start = (self.n_components, self.latent_dim), keras.initializers
         self.means = new("means", shape, start.RandomNormal(stddev=0.5**0.5, seed=self.seed))
         self.raw_logvars = new("raw_logvars", shape, start.Constant(math.log(0.5)))
         self.logits = new("logits", shape[:1], "zeros")
 
-    def log_prob(self, z): # z: (..., latent_dim)
-        "log p(z) in nats, (...)."
+    def log_prob(self, z):
+        """log p(z) in nats, (...).
+
+        - z (..., latent_dim)
+        """
         each = normal_log_prob(ops.expand_dims(z, -2), self.means, bound_logvar(self.raw_logvars))
         return ops.logsumexp(ops.log_softmax(self.logits) + each, axis=-1)
 
-    def sample(self, n, seed=None, temperature=1.0): # n: int; temperature: scales the spread within the components
-        "Codes drawn from the prior, (n, latent_dim)."
+    def sample(self, n, seed=None, temperature=1.0):
+        """Codes drawn from the prior, (n, latent_dim).
+
+        - n: int
+        - temperature: scales the spread within the components
+        """
         pick, noise = self.seeds(seed)
         k = keras.random.categorical(ops.expand_dims(self.logits, 0), n, seed=pick)[0]
         m = ops.take(self.means, k, axis=0)
@@ -66,27 +84,50 @@ class MixtureOfNormals(_Mixture):
 # %% ../nbs/models/26_prior.ipynb #8f598465
 class _PseudoInputs(_Mixture):
     "Examples that are learned, kept in the range of the data."
-    margin = 0.02 # how far inside [0, 1] they start
+
+    margin = 0.02  # how far inside [0, 1] they start
 
     def connect(self, model):
         q = model.posterior
-        if not q.has_density: raise ValueError(f"{self} needs the density of any code under q(z|u), which {q} cannot give: use a posterior such as DiagonalNormal(), or another prior")
-        self.parameters_of, self.log_q, self.draw, self.mean_of = model.parameters_of, q.log_prob, q.sample, q.mean
-        self.raw = self.add_weight(name="raw", shape=(self.n_components, *model.image_shape), initializer="zeros", autocast=False)
-        self.state = self.add_weight(name="state", shape=(), initializer="zeros", trainable=False, autocast=False)  # 0: no data yet, 1: real numbers, 2: in [0, 1]
+        if not q.has_density:
+            raise ValueError(
+                f"{self} needs the density of any code under q(z|u), which {q} cannot give: use a posterior such as DiagonalNormal(), or another prior"
+            )
+        self.parameters_of, self.log_q, self.draw, self.mean_of = (
+            model.parameters_of,
+            q.log_prob,
+            q.sample,
+            q.mean,
+        )
+        self.raw = self.add_weight(
+            name="raw",
+            shape=(self.n_components, *model.image_shape),
+            initializer="zeros",
+            autocast=False,
+        )
+        self.state = self.add_weight(
+            name="state", shape=(), initializer="zeros", trainable=False, autocast=False
+        )  # 0: no data yet, 1: real numbers, 2: in [0, 1]
 
     @property
-    def ready(self): return hasattr(self, "state") and float(ops.convert_to_numpy(self.state)) > 0
+    def ready(self):
+        return hasattr(self, "state") and float(ops.convert_to_numpy(self.state)) > 0
 
-    def adapt(self, x): # x: (n, *image_shape), training data
-        "Starts the pseudo-inputs at random examples; where there are fewer than components, at noisy copies."
-        if not hasattr(self, "raw"): raise ValueError(f"{self} belongs to no model yet: pass it to one, VAE.for_data(x, prior={self})")
+    def adapt(self, x):
+        """Starts the pseudo-inputs at random examples; where there are fewer than components, at noisy copies.
+
+        - x (n, *image_shape): training data
+        """
+        if not hasattr(self, "raw"):
+            raise ValueError(
+                f"{self} belongs to no model yet: pass it to one, VAE.for_data(x, prior={self})"
+            )
         x = np.asarray(x, "float32")
         rng = np.random.default_rng(ops.convert_to_numpy(self.seed_generator.next()))
         some = x[np.resize(rng.permutation(len(x)), self.n_components)]
         bounded = x.min() >= 0 and x.max() <= 1
         raw = logit(some, self.margin) if bounded else some
-        raw[len(x):] += 0.1 * rng.normal(size=raw[len(x):].shape)
+        raw[len(x) :] += 0.1 * rng.normal(size=raw[len(x) :].shape)
         self.raw.assign(raw)
         self.state.assign(2.0 if bounded else 1.0)
 
@@ -98,31 +139,48 @@ class _PseudoInputs(_Mixture):
 # %% ../nbs/models/26_prior.ipynb #d3339c08
 @keras.saving.register_keras_serializable("vaenb")
 class VampPrior(_PseudoInputs):
-    "The mixture of the posteriors of learned pseudo-inputs, with equal weights (Tomczak and Welling 2018, section 3)."
-    block, near = 2**23, 2**20 # numbers (components times codes times dimensions) that log_prob holds at once, and that stay near a processor
+    """The mixture of the posteriors of learned pseudo-inputs, with equal weights (Tomczak and Welling 2018, section 3).
 
-    def __init__(
-        self,
-        n_components=500, # int: K, pseudo-inputs
-        **kwargs,
-    ): super().__init__(n_components, **kwargs)
+    - n_components (int): K, pseudo-inputs
+    """
+
+    block, near = (
+        2**23,
+        2**20,
+    )  # numbers (components times codes times dimensions) that log_prob holds at once, and that stay near a processor
+
+    def __init__(self, n_components=500, **kwargs):
+        super().__init__(n_components, **kwargs)
 
     def components(self):
         "Parameters of q(z|u_k), a dict of (K, ...)."
         return self.parameters_of(self.pseudo_inputs())
 
-    def log_prob(self, z): # z: (..., latent_dim)
-        "log p(z) in nats, (...)."
+    def log_prob(self, z):
+        """log p(z) in nats, (...).
+
+        - z (..., latent_dim)
+        """
         params, flat = self.components(), ops.reshape(z, (1, -1, self.latent_dim))
         each = self.latent_dim * (flat.shape[1] or 1024)  # a batch of unknown size counts as 1024
         step = max(1, self.block // each)
-        if keras.backend.backend() == "tensorflow": step = min(step, max(self.near // each, -(-self.n_components // 8)))  # it goes through all numbers once for each operation
-        blocks = [keras.tree.map_structure(lambda p: p[i:i + step], params) for i in range(0, self.n_components, step)]
+        if keras.backend.backend() == "tensorflow":
+            step = min(
+                step, max(self.near // each, -(-self.n_components // 8))
+            )  # it goes through all numbers once for each operation
+        blocks = [
+            keras.tree.map_structure(lambda p: p[i : i + step], params)
+            for i in range(0, self.n_components, step)
+        ]
         log_q = ops.concatenate([self.log_q(some, flat) for some in blocks], axis=0)
         return ops.reshape(log_mean_exp(log_q, axis=0), ops.shape(z)[:-1])
 
-    def sample(self, n, seed=None, temperature=1.0): # n: int; temperature: scales the spread around the posteriors' means
-        "Codes drawn from the prior, (n, latent_dim)."
+    def sample(self, n, seed=None, temperature=1.0):
+        """Codes drawn from the prior, (n, latent_dim).
+
+        - n: int
+        - temperature: scales the spread around the posteriors' means
+        """
         pick, noise = self.seeds(seed)
         k = keras.random.randint((n,), 0, self.n_components, seed=pick)
         params = keras.tree.map_structure(lambda p: ops.take(p, k, axis=0), self.components())
@@ -132,26 +190,38 @@ class VampPrior(_PseudoInputs):
 # %% ../nbs/models/26_prior.ipynb #7843d587
 @keras.saving.register_keras_serializable("vaenb")
 class FlowPrior(Prior):
-    "A standard normal bent by an invertible flow."
+    """A standard normal bent by an invertible flow.
+
+    - flow: "realnvp", "maf" or "iaf"
+    - n_layers (int): layers with parameters
+    - hidden: widths of the hidden layers of the networks inside
+    """
+
     arguments = ("flow", "n_layers", "hidden")
 
-    def __init__(
-        self,
-        flow="realnvp", # "realnvp", "maf" or "iaf"
-        n_layers=4, # int: layers with parameters
-        hidden=(64,), # widths of the hidden layers of the networks inside
-        **kwargs,
-    ):
+    def __init__(self, flow="realnvp", n_layers=4, hidden=(64,), **kwargs):
         if not flow_for(flow, n_layers, hidden).has_inverse:
-            raise ValueError(f"flow is {flow!r}, which cannot give the density of codes it has not made: use 'realnvp', 'maf' or 'iaf' in a prior")
+            raise ValueError(
+                f"flow is {flow!r}, which cannot give the density of codes it has not made: use 'realnvp', 'maf' or 'iaf' in a prior"
+            )
         super().__init__(flow=flow, n_layers=n_layers, hidden=tuple(hidden), **kwargs)
 
-    def add_parameters(self): self.stack = flow_for(self.flow, self.n_layers, self.hidden).bind(self.event_shape)
+    def add_parameters(self):
+        self.stack = flow_for(self.flow, self.n_layers, self.hidden).bind(self.event_shape)
 
-    def log_prob(self, z): # z: (..., latent_dim)
-        "log p(z) in nats, (...)."
+    def log_prob(self, z):
+        """log p(z) in nats, (...).
+
+        - z (..., latent_dim)
+        """
         return flow_log_prob(self.stack, z)
 
-    def sample(self, n, seed=None, temperature=1.0): # n: int; temperature: of the noise that is bent
-        "Codes drawn from the prior, (n, latent_dim)."
-        return flow_sample(self.stack, n, self.seed_generator if seed is None else seed, temperature)
+    def sample(self, n, seed=None, temperature=1.0):
+        """Codes drawn from the prior, (n, latent_dim).
+
+        - n: int
+        - temperature: of the noise that is bent
+        """
+        return flow_sample(
+            self.stack, n, self.seed_generator if seed is None else seed, temperature
+        )

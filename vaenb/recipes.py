@@ -22,122 +22,365 @@ from .prior import FlowPrior, MixtureOfNormals, VampPrior
 from .vae import ELBO, VAE, DiagonalNormal, StandardNormal
 
 # %% ../nbs/models/40_recipes.ipynb #999ff4ea
-DEFAULTS = {"posterior": (DiagonalNormal, {}), "prior": (StandardNormal, {}), "objective": (ELBO, {})}
+DEFAULTS = {
+    "posterior": (DiagonalNormal, {}),
+    "prior": (StandardNormal, {}),
+    "objective": (ELBO, {}),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
     "A name, and the parts of the model that has it."
+
     name: str
     about: str  # half a sentence
     paper: str  # authors and year
     url: str
     model: type = VAE
-    parts: dict = field(default_factory=dict)  # argument of `model.for_data` -> (class, its arguments), or a plain value
+    parts: dict = field(
+        default_factory=dict
+    )  # argument of `model.for_data` -> (class, its arguments), or a plain value
 
     def all_parts(self):
         "The parts with those of the plain VAE where the recipe says nothing."
         return {**(DEFAULTS if self.model is VAE else {}), **self.parts}
 
     def __str__(self):
-        text = lambda value: f"{value[0].__name__}({', '.join(f'{k}={v!r}' for k, v in value[1].items())})" if isinstance(value, tuple) else repr(value)
+        text = lambda value: (
+            f"{value[0].__name__}({', '.join(f'{k}={v!r}' for k, v in value[1].items())})"
+            if isinstance(value, tuple)
+            else repr(value)
+        )
         return f"{self.model.__name__}({', '.join(f'{name}={text(value)}' for name, value in self.parts.items())})"
 
 # %% ../nbs/models/40_recipes.ipynb #f889ed27
-def _row(name, about, paper, url, model=VAE, **parts): return name, Recipe(name, about, paper, url, model, parts)
+def _row(name, about, paper, url, model=VAE, **parts):
+    return name, Recipe(name, about, paper, url, model, parts)
+
 
 _autoencoders = (
-    _row("ae", "the plain autoencoder", "Hinton and Salakhutdinov 2006", "https://doi.org/10.1126/science.1127647", Autoencoder),
-    _row("denoising-ae", "rebuilds x from a noisy x", "Vincent et al. 2008", "https://doi.org/10.1145/1390156.1390294", Autoencoder, noise=0.3),
-    _row("sparse-ae", "few active units", "Ng 2011", "https://web.stanford.edu/class/cs294a/sparseAutoencoder.pdf", Autoencoder, sparsity=1.0),
-    _row("contractive-ae", "codes that ignore small changes of x", "Rifai et al. 2011", "https://icml.cc/2011/papers/455_icmlpaper.pdf", Autoencoder, contraction=0.1),
-    _row("rae-l2", "small codes, small decoder", "Ghosh et al. 2020", "https://arxiv.org/abs/1903.12436", Autoencoder, l2=0.03, decoder_l2=3e-4),
-    _row("rae-gp", "small codes, smooth decoder", "Ghosh et al. 2020", "https://arxiv.org/abs/1903.12436", Autoencoder, l2=0.03, decoder_gradient=0.01),
+    _row(
+        "ae",
+        "the plain autoencoder",
+        "Hinton and Salakhutdinov 2006",
+        "https://doi.org/10.1126/science.1127647",
+        Autoencoder,
+    ),
+    _row(
+        "denoising-ae",
+        "rebuilds x from a noisy x",
+        "Vincent et al. 2008",
+        "https://doi.org/10.1145/1390156.1390294",
+        Autoencoder,
+        noise=0.3,
+    ),
+    _row(
+        "sparse-ae",
+        "few active units",
+        "Ng 2011",
+        "https://web.stanford.edu/class/cs294a/sparseAutoencoder.pdf",
+        Autoencoder,
+        sparsity=1.0,
+    ),
+    _row(
+        "contractive-ae",
+        "codes that ignore small changes of x",
+        "Rifai et al. 2011",
+        "https://icml.cc/2011/papers/455_icmlpaper.pdf",
+        Autoencoder,
+        contraction=0.1,
+    ),
+    _row(
+        "rae-l2",
+        "small codes, small decoder",
+        "Ghosh et al. 2020",
+        "https://arxiv.org/abs/1903.12436",
+        Autoencoder,
+        l2=0.03,
+        decoder_l2=3e-4,
+    ),
+    _row(
+        "rae-gp",
+        "small codes, smooth decoder",
+        "Ghosh et al. 2020",
+        "https://arxiv.org/abs/1903.12436",
+        Autoencoder,
+        l2=0.03,
+        decoder_gradient=0.01,
+    ),
 )
 
 # %% ../nbs/models/40_recipes.ipynb #08a5818a
 _objectives = (
-    _row("vae", "the evidence lower bound", "Kingma and Welling 2014", "https://arxiv.org/abs/1312.6114"),
-    _row("beta-vae", "a heavier KL", "Higgins et al. 2017", "https://openreview.net/forum?id=Sy2fzU9gl", objective=(ELBO, {"beta": 4.0})),
-    _row("annealed-vae", "a KL held at a rising capacity", "Burgess et al. 2018", "https://arxiv.org/abs/1804.03599", objective=(Capacity, {"capacity": 25.0, "beta": 100.0, "warmup": 10})),
-    _row("cyclical-vae", "a KL whose weight starts over", "Fu et al. 2019", "https://arxiv.org/abs/1903.10145", objective=(ELBO, {"warmup": 5, "cycle": 10})),
-    _row("free-bits-vae", "a floor under each coordinate's KL", "Kingma et al. 2016", "https://arxiv.org/abs/1606.04934", objective=(FreeBits, {"floor": 0.25})),
-    _row("sigma-vae", "the noise that fits best", "Rybkin et al. 2021", "https://arxiv.org/abs/2006.13202", likelihood=(Normal, {"sigma": "optimal"})),
-    _row("stl-vae", "the bound with a quieter gradient", "Roeder et al. 2017", "https://arxiv.org/abs/1703.09194", objective=(StickingTheLanding, {})),
-    _row("iwae", "a tighter bound from k samples", "Burda et al. 2016", "https://arxiv.org/abs/1509.00519", objective=(IWAE, {"k": 50})),
-    _row("miwae", "m bounds of k samples", "Rainforth et al. 2018", "https://arxiv.org/abs/1802.04537", objective=(MIWAE, {"m": 8, "k": 8})),
-    _row("piwae", "one bound for each network", "Rainforth et al. 2018", "https://arxiv.org/abs/1802.04537", objective=(PIWAE, {"m": 8, "k": 8})),
-    _row("ciwae", "a mixture of two bounds", "Rainforth et al. 2018", "https://arxiv.org/abs/1802.04537", objective=(CIWAE, {"beta": 0.05, "k": 64})),
-    _row("dreg-iwae", "k samples, with a clear gradient", "Tucker et al. 2019", "https://arxiv.org/abs/1810.04152", objective=(DReG, {"k": 50})),
-    _row("beta-tcvae", "independent coordinates", "Chen et al. 2018", "https://arxiv.org/abs/1802.04942", objective=(BetaTC, {"beta": 6.0})),
-    _row("dip-vae-i", "uncorrelated means", "Kumar et al. 2018", "https://arxiv.org/abs/1711.00848", objective=(DIP, {"version": 1, "off_diagonal": 10.0})),
-    _row("dip-vae-ii", "uncorrelated codes", "Kumar et al. 2018", "https://arxiv.org/abs/1711.00848", objective=(DIP, {"version": 2, "off_diagonal": 10.0})),
-    _row("info-vae", "codes that fill the prior together", "Zhao et al. 2019", "https://arxiv.org/abs/1706.02262", objective=(InfoVAE, {"alpha": 0.0, "scale": 1000.0})),
-    _row("wae-mmd", "the same, without a KL", "Tolstikhin et al. 2018", "https://arxiv.org/abs/1711.01558", objective=(WAE, {"scale": 100.0})),
+    _row(
+        "vae",
+        "the evidence lower bound",
+        "Kingma and Welling 2014",
+        "https://arxiv.org/abs/1312.6114",
+    ),
+    _row(
+        "beta-vae",
+        "a heavier KL",
+        "Higgins et al. 2017",
+        "https://openreview.net/forum?id=Sy2fzU9gl",
+        objective=(ELBO, {"beta": 4.0}),
+    ),
+    _row(
+        "annealed-vae",
+        "a KL held at a rising capacity",
+        "Burgess et al. 2018",
+        "https://arxiv.org/abs/1804.03599",
+        objective=(Capacity, {"capacity": 25.0, "beta": 100.0, "warmup": 10}),
+    ),
+    _row(
+        "cyclical-vae",
+        "a KL whose weight starts over",
+        "Fu et al. 2019",
+        "https://arxiv.org/abs/1903.10145",
+        objective=(ELBO, {"warmup": 5, "cycle": 10}),
+    ),
+    _row(
+        "free-bits-vae",
+        "a floor under each coordinate's KL",
+        "Kingma et al. 2016",
+        "https://arxiv.org/abs/1606.04934",
+        objective=(FreeBits, {"floor": 0.25}),
+    ),
+    _row(
+        "sigma-vae",
+        "the noise that fits best",
+        "Rybkin et al. 2021",
+        "https://arxiv.org/abs/2006.13202",
+        likelihood=(Normal, {"sigma": "optimal"}),
+    ),
+    _row(
+        "stl-vae",
+        "the bound with a quieter gradient",
+        "Roeder et al. 2017",
+        "https://arxiv.org/abs/1703.09194",
+        objective=(StickingTheLanding, {}),
+    ),
+    _row(
+        "iwae",
+        "a tighter bound from k samples",
+        "Burda et al. 2016",
+        "https://arxiv.org/abs/1509.00519",
+        objective=(IWAE, {"k": 50}),
+    ),
+    _row(
+        "miwae",
+        "m bounds of k samples",
+        "Rainforth et al. 2018",
+        "https://arxiv.org/abs/1802.04537",
+        objective=(MIWAE, {"m": 8, "k": 8}),
+    ),
+    _row(
+        "piwae",
+        "one bound for each network",
+        "Rainforth et al. 2018",
+        "https://arxiv.org/abs/1802.04537",
+        objective=(PIWAE, {"m": 8, "k": 8}),
+    ),
+    _row(
+        "ciwae",
+        "a mixture of two bounds",
+        "Rainforth et al. 2018",
+        "https://arxiv.org/abs/1802.04537",
+        objective=(CIWAE, {"beta": 0.05, "k": 64}),
+    ),
+    _row(
+        "dreg-iwae",
+        "k samples, with a clear gradient",
+        "Tucker et al. 2019",
+        "https://arxiv.org/abs/1810.04152",
+        objective=(DReG, {"k": 50}),
+    ),
+    _row(
+        "beta-tcvae",
+        "independent coordinates",
+        "Chen et al. 2018",
+        "https://arxiv.org/abs/1802.04942",
+        objective=(BetaTC, {"beta": 6.0}),
+    ),
+    _row(
+        "dip-vae-i",
+        "uncorrelated means",
+        "Kumar et al. 2018",
+        "https://arxiv.org/abs/1711.00848",
+        objective=(DIP, {"version": 1, "off_diagonal": 10.0}),
+    ),
+    _row(
+        "dip-vae-ii",
+        "uncorrelated codes",
+        "Kumar et al. 2018",
+        "https://arxiv.org/abs/1711.00848",
+        objective=(DIP, {"version": 2, "off_diagonal": 10.0}),
+    ),
+    _row(
+        "info-vae",
+        "codes that fill the prior together",
+        "Zhao et al. 2019",
+        "https://arxiv.org/abs/1706.02262",
+        objective=(InfoVAE, {"alpha": 0.0, "scale": 1000.0}),
+    ),
+    _row(
+        "wae-mmd",
+        "the same, without a KL",
+        "Tolstikhin et al. 2018",
+        "https://arxiv.org/abs/1711.01558",
+        objective=(WAE, {"scale": 100.0}),
+    ),
 )
 
 # %% ../nbs/models/40_recipes.ipynb #03b5f3af
 _distributions = (
-    _row("vamp-vae", "a prior made of posteriors", "Tomczak and Welling 2018", "https://arxiv.org/abs/1705.07120", prior=(VampPrior, {"n_components": 500})),
-    _row("mog-vae", "a mixture of normals as prior", "Dilokthanakul et al. 2016", "https://arxiv.org/abs/1611.02648", prior=(MixtureOfNormals, {"n_components": 10})),
-    _row("flow-prior-vae", "a flow as prior", "Chen et al. 2017", "https://arxiv.org/abs/1611.02731", prior=(FlowPrior, {"flow": "realnvp"})),
-    _row("planar-vae", "a posterior bent along planes", "Rezende and Mohamed 2015", "https://arxiv.org/abs/1505.05770", posterior=(FlowPosterior, {"flow": "planar"})),
-    _row("radial-vae", "a posterior bent around points", "Rezende and Mohamed 2015", "https://arxiv.org/abs/1505.05770", posterior=(FlowPosterior, {"flow": "radial"})),
-    _row("iaf-vae", "a posterior bent coordinate by coordinate", "Kingma et al. 2016", "https://arxiv.org/abs/1606.04934", posterior=(FlowPosterior, {"flow": "iaf"})),
-    _row("full-cov-vae", "a posterior with correlations", "Kingma and Welling 2019", "https://arxiv.org/abs/1906.02691", posterior=(FullNormal, {})),
+    _row(
+        "vamp-vae",
+        "a prior made of posteriors",
+        "Tomczak and Welling 2018",
+        "https://arxiv.org/abs/1705.07120",
+        prior=(VampPrior, {"n_components": 500}),
+    ),
+    _row(
+        "mog-vae",
+        "a mixture of normals as prior",
+        "Dilokthanakul et al. 2016",
+        "https://arxiv.org/abs/1611.02648",
+        prior=(MixtureOfNormals, {"n_components": 10}),
+    ),
+    _row(
+        "flow-prior-vae",
+        "a flow as prior",
+        "Chen et al. 2017",
+        "https://arxiv.org/abs/1611.02731",
+        prior=(FlowPrior, {"flow": "realnvp"}),
+    ),
+    _row(
+        "planar-vae",
+        "a posterior bent along planes",
+        "Rezende and Mohamed 2015",
+        "https://arxiv.org/abs/1505.05770",
+        posterior=(FlowPosterior, {"flow": "planar"}),
+    ),
+    _row(
+        "radial-vae",
+        "a posterior bent around points",
+        "Rezende and Mohamed 2015",
+        "https://arxiv.org/abs/1505.05770",
+        posterior=(FlowPosterior, {"flow": "radial"}),
+    ),
+    _row(
+        "iaf-vae",
+        "a posterior bent coordinate by coordinate",
+        "Kingma et al. 2016",
+        "https://arxiv.org/abs/1606.04934",
+        posterior=(FlowPosterior, {"flow": "iaf"}),
+    ),
+    _row(
+        "full-cov-vae",
+        "a posterior with correlations",
+        "Kingma and Welling 2019",
+        "https://arxiv.org/abs/1906.02691",
+        posterior=(FullNormal, {}),
+    ),
 )
 RECIPES = dict(_autoencoders + _objectives + _distributions)
 
 # %% ../nbs/models/40_recipes.ipynb #151d1952
-def find_recipe(
-    name, # str
-):         # `Recipe`
-    "The row of the table; ValueError with the nearest names where there is none."
-    if name in RECIPES: return RECIPES[name]
+def find_recipe(name):
+    """The row of the table; ValueError with the nearest names where there is none.
+
+    - name: str
+
+    Returns `Recipe`.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
     near = difflib.get_close_matches(str(name), RECIPES, n=3) or list(RECIPES)
-    raise ValueError(f"there is no recipe {name!r}: choose {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}")
+    raise ValueError(
+        f"there is no recipe {name!r}: choose {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}"
+    )
 
 # %% ../nbs/models/40_recipes.ipynb #06ff22d4
-def _is_spec(value): return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], type) # (class, its arguments), and not a pair of networks
+def _is_spec(value):
+    return (
+        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], type)
+    )  # (class, its arguments), and not a pair of networks
 
 
-def with_overrides(
-    row, # a `Recipe`
-    overrides, # dict: arguments of `for_data`, or of one of the parts
-):         # dict: the parts, as in a `Recipe`
-    "The recipe's parts with some of them, or some of their numbers, replaced; ValueError for a name that fits nowhere."
-    parts = {name: (value[0], dict(value[1])) if _is_spec(value) else value for name, value in row.all_parts().items()}
-    takes = {"network", "likelihood", *DEFAULTS} if row.model is VAE else {p for p in inspect.signature(Autoencoder.__init__).parameters if p not in ("self", "kwargs")}
+def with_overrides(row, overrides):
+    """The recipe's parts with some of them, or some of their numbers, replaced; ValueError for a name that fits nowhere.
+
+    - row: a `Recipe`
+    - overrides (dict): arguments of `for_data`, or of one of the parts
+
+    Returns dict: the parts, as in a `Recipe`.
+    """
+    parts = {
+        name: (value[0], dict(value[1])) if _is_spec(value) else value
+        for name, value in row.all_parts().items()
+    }
+    takes = (
+        {"network", "likelihood", *DEFAULTS}
+        if row.model is VAE
+        else {
+            p
+            for p in inspect.signature(Autoencoder.__init__).parameters
+            if p not in ("self", "kwargs")
+        }
+    )
     for name, value in overrides.items():
-        owners = [part for part, made in parts.items() if _is_spec(made) and name in made[0].arguments]
-        if name in takes: parts[name] = value
-        elif len(owners) == 1: parts[owners[0]][1][name] = value
-        elif owners: raise ValueError(f"{name} belongs to {' and '.join(owners)} of {row.name}: give one of them as a whole")
+        owners = [
+            part for part, made in parts.items() if _is_spec(made) and name in made[0].arguments
+        ]
+        if name in takes:
+            parts[name] = value
+        elif len(owners) == 1:
+            parts[owners[0]][1][name] = value
+        elif owners:
+            raise ValueError(
+                f"{name} belongs to {' and '.join(owners)} of {row.name}: give one of them as a whole"
+            )
         else:
-            known = sorted(takes | {a for made in parts.values() if _is_spec(made) for a in made[0].arguments})
+            known = sorted(
+                takes | {a for made in parts.values() if _is_spec(made) for a in made[0].arguments}
+            )
             near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(f"{row.name} has no option {name!r}: {f'did you mean {near[0]}? It' if near else 'it'} takes {', '.join(known)}")
+            raise ValueError(
+                f"{row.name} has no option {name!r}: {f'did you mean {near[0]}? It' if near else 'it'} takes {', '.join(known)}"
+            )
     return parts
 
 # %% ../nbs/models/40_recipes.ipynb #e55594be
-def recipe(
-    name, # a name in `RECIPES`
-    data, # a `Dataset`, or an array (n, *event_shape)
-    latent_dim=2, # int: length of a code
-    **overrides, # parts (network, likelihood, posterior, prior, objective), or numbers of the recipe's parts
-):
-    "A model made after the recipe and for the data; ValueError for a name or a combination without meaning."
+def recipe(name, data, latent_dim=2, **overrides):
+    """A model made after the recipe and for the data; ValueError for a name or a combination without meaning.
+
+    - name: a name in `RECIPES`
+    - data: a `Dataset`, or an array (n, *event_shape)
+    - latent_dim (int): length of a code
+    - **overrides: parts (network, likelihood, posterior, prior, objective), or numbers of the
+      recipe's parts
+    """
     row = find_recipe(name)
-    made = {part: value[0](**value[1]) if _is_spec(value) else value for part, value in with_overrides(row, overrides).items()}
+    made = {
+        part: value[0](**value[1]) if _is_spec(value) else value
+        for part, value in with_overrides(row, overrides).items()
+    }
     return row.model.for_data(data, latent_dim, **made)
 
 # %% ../nbs/models/40_recipes.ipynb #d14f24cb
-def load_model(
-    path, # of a .keras file
-):
-    "The model that `model.save(path)` wrote; FileNotFoundError or ValueError with one sentence."
-    if not os.path.isfile(path): raise FileNotFoundError(f"there is no file {path}")
-    try: return keras.saving.load_model(path)
-    except Exception as error: # zipfile, h5py and Keras each raise their own
+def load_model(path):
+    """The model that `model.save(path)` wrote; FileNotFoundError or ValueError with one sentence.
+
+    - path: of a .keras file
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        return keras.saving.load_model(path)
+    except Exception as error:  # zipfile, h5py and Keras each raise their own
         reason = (str(error).strip().splitlines() or ["no details"])[0]
-        raise ValueError(f"{path} cannot be read, so it is damaged or of another version ({type(error).__name__}: {reason[:200]})") from error
+        raise ValueError(
+            f"{path} cannot be read, so it is damaged or of another version ({type(error).__name__}: {reason[:200]})"
+        ) from error

@@ -26,7 +26,16 @@ import vaenb
 from . import likelihood as likelihoods
 from .data import NAMES, load
 from .evaluation import order_units, report
-from .folder import CHECKPOINT, Settings, check_run, draft_run, read_json, read_settings, unfinished, write_json
+from vaenb.folder import (
+    CHECKPOINT,
+    Settings,
+    check_run,
+    draft_run,
+    read_json,
+    read_settings,
+    unfinished,
+    write_json,
+)
 from .network import Network, network_for
 from .recipes import find_recipe, load_model, recipe, with_overrides
 from .training import fit_resumable
@@ -44,159 +53,255 @@ LIKELIHOODS = {
     "poisson": lambda levels: likelihoods.Poisson(),
 }
 
-def likelihood_by_name(
-    name, # a name in `LIKELIHOODS`, or auto
-    data, # the `Dataset` it is for
-):
-    "A `Likelihood`, not bound yet; ValueError for a name that does not exist."
+
+def likelihood_by_name(name, data):
+    """A `Likelihood`, not bound yet; ValueError for a name that does not exist.
+
+    - name: a name in `LIKELIHOODS`, or auto
+    - data: the `Dataset` it is for
+    """
     if name == "auto":
         low, high = data.value_range
-        if not (0 <= low and high <= 1): name = "normal"
-        else: name = "bernoulli" if len(data.image_shape) < 3 or data.image_shape[-1] == 1 else "discretized-logistic"
-    if name not in LIKELIHOODS: raise ValueError(f"there is no likelihood {name!r}: choose auto, {', '.join(LIKELIHOODS)}")
+        if not (0 <= low and high <= 1):
+            name = "normal"
+        else:
+            name = (
+                "bernoulli"
+                if len(data.image_shape) < 3 or data.image_shape[-1] == 1
+                else "discretized-logistic"
+            )
+    if name not in LIKELIHOODS:
+        raise ValueError(f"there is no likelihood {name!r}: choose auto, {', '.join(LIKELIHOODS)}")
     return LIKELIHOODS[name](data.levels)
 
 # %% ../nbs/using/75_run.ipynb #b4e1ae11
-def network_by_name(
-    name, # auto, dense, conv or resnet
-    image_shape, # tuple: shape of one example
-    hidden=None, # tuple of ints: widths (dense) or channels (conv, resnet); None: the network's own
-    activation="relu",
-):
-    "A builder of networks for such examples; ValueError for a name, a width or an activation that does not exist."
+def network_by_name(name, image_shape, hidden=None, activation="relu"):
+    """A builder of networks for such examples; ValueError for a name, a width or an activation that does not exist.
+
+    - name: auto, dense, conv or resnet
+    - image_shape (tuple): shape of one example
+    - hidden (tuple of ints): widths (dense) or channels (conv, resnet); None: the network's own
+    """
     builder = network_for(image_shape, name)
-    if hidden is not None and not (len(hidden) and all(isinstance(n, int) and n > 0 for n in hidden)):
-        raise ValueError(f"hidden is {hidden}, but it must be one or more positive whole numbers, such as 512,256")
-    try: keras.activations.get(activation)
-    except ValueError: raise ValueError(f"there is no activation {activation!r}: choose relu, tanh, gelu, silu or another of Keras's") from None
-    sizes = {} if hidden is None else {"filters" if "filters" in builder.options else "hidden": tuple(hidden)}
-    return Network(builder.encoder, builder.decoder, **{**builder.options, **sizes, "activation": activation})
+    if hidden is not None and not (
+        len(hidden) and all(isinstance(n, int) and n > 0 for n in hidden)
+    ):
+        raise ValueError(
+            f"hidden is {hidden}, but it must be one or more positive whole numbers, such as 512,256"
+        )
+    try:
+        keras.activations.get(activation)
+    except ValueError:
+        raise ValueError(
+            f"there is no activation {activation!r}: choose relu, tanh, gelu, silu or another of Keras's"
+        ) from None
+    sizes = (
+        {}
+        if hidden is None
+        else {"filters" if "filters" in builder.options else "hidden": tuple(hidden)}
+    )
+    return Network(
+        builder.encoder, builder.decoder, **{**builder.options, **sizes, "activation": activation}
+    )
 
 # %% ../nbs/using/75_run.ipynb #8d8720de
-_WHOLE = ("network", "likelihood", "posterior", "prior", "objective", "input_dim", "encoding_dim", "output_dim")
+_WHOLE = (
+    "network",
+    "likelihood",
+    "posterior",
+    "prior",
+    "objective",
+    "input_dim",
+    "encoding_dim",
+    "output_dim",
+)
 
-def recipe_options(
-    settings, # a `Settings`
-):
-    "What the settings change inside of the recipe's parts, a dict; ValueError for a recipe or an option that does not exist."
+
+def recipe_options(settings):
+    """What the settings change inside of the recipe's parts, a dict; ValueError for a recipe or an option that does not exist.
+
+    - settings: a `Settings`
+    """
     options = dict(settings.options)
     if settings.beta is not None:
-        if "beta" in options: raise ValueError("beta is given twice, by itself and among the options: leave one of the two out")
+        if "beta" in options:
+            raise ValueError(
+                "beta is given twice, by itself and among the options: leave one of the two out"
+            )
         options["beta"] = settings.beta
     for name in options:
-        if name in _WHOLE: raise ValueError(f"{name} is not an option: options are single numbers of a recipe's parts, network and likelihood have settings of their own, and other parts are exchanged in Python with vaenb.recipe")
+        if name in _WHOLE:
+            raise ValueError(
+                f"{name} is not an option: options are single numbers of a recipe's parts, network and likelihood have settings of their own, and other parts are exchanged in Python with vaenb.recipe"
+            )
     with_overrides(find_recipe(settings.model), options)
     return options
 
 # %% ../nbs/using/75_run.ipynb #270aeaf4
-def load_data(
-    settings, # a `Settings`
-    name=None, # another data set than the one in the settings
-):
-    "The `Dataset` that the settings name; ValueError, TypeError or OSError with one sentence."
-    given = {k: v for k, v in (("size", settings.size), ("levels", settings.levels)) if v is not None}
+def load_data(settings, name=None):
+    """The `Dataset` that the settings name; ValueError, TypeError or OSError with one sentence.
+
+    - settings: a `Settings`
+    - name: another data set than the one in the settings
+    """
+    given = {
+        k: v for k, v in (("size", settings.size), ("levels", settings.levels)) if v is not None
+    }
     name = settings.data if name is None else name
-    if given and name in NAMES: raise ValueError(f"{name} comes as it is: leave out {' and '.join(given)}")
-    if "size" in given and not Path(name).is_dir(): raise ValueError("size is for a folder of images: leave it out")
+    if given and name in NAMES:
+        raise ValueError(f"{name} comes as it is: leave out {' and '.join(given)}")
+    if "size" in given and not Path(name).is_dir():
+        raise ValueError("size is for a folder of images: leave it out")
     return load(name, **given)
 
-def prepare(
-    settings, # a `Settings`
-):
-    "The `Dataset` and an untrained model, checked against each other; ValueError, TypeError or OSError with one sentence."
+
+def prepare(settings):
+    """The `Dataset` and an untrained model, checked against each other; ValueError, TypeError or OSError with one sentence.
+
+    - settings: a `Settings`
+    """
     keras.utils.set_random_seed(settings.seed)
     row, options = find_recipe(settings.model), recipe_options(settings)
-    if settings.schedule not in ("constant", "cosine"): raise ValueError(f"there is no schedule {settings.schedule!r}: choose constant or cosine")
+    if settings.schedule not in ("constant", "cosine"):
+        raise ValueError(f"there is no schedule {settings.schedule!r}: choose constant or cosine")
     for name in ("learning_rate", "max_minutes"):
-        if (value := getattr(settings, name)) is not None and not 0 < value < math.inf: raise ValueError(f"{name} is {value}, but it must be a positive number")
+        if (value := getattr(settings, name)) is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, but it must be a positive number")
     data = load_data(settings)
     for name in ("val", "test"):
-        if not len(getattr(data, name)): raise ValueError(f"the {name} split of {data.name} is empty: a run needs examples to measure itself on")
-    options["network"] = network_by_name(settings.network, data.image_shape, settings.hidden, settings.activation)
+        if not len(getattr(data, name)):
+            raise ValueError(
+                f"the {name} split of {data.name} is empty: a run needs examples to measure itself on"
+            )
+    options["network"] = network_by_name(
+        settings.network, data.image_shape, settings.hidden, settings.activation
+    )
     own = row.model is not VAE or "likelihood" in row.parts
-    if settings.likelihood != "auto" or not own: options["likelihood"] = likelihood_by_name(settings.likelihood, data)
-    try: model = recipe(settings.model, data, settings.latent_dim, **options)
-    except TypeError as error: raise ValueError(f"{settings.model} cannot be built with {', '.join(f'{k}={v!r}' for k, v in settings.options.items()) or 'these data'}: {error}") from error
+    if settings.likelihood != "auto" or not own:
+        options["likelihood"] = likelihood_by_name(settings.likelihood, data)
+    try:
+        model = recipe(settings.model, data, settings.latent_dim, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"{settings.model} cannot be built with {', '.join(f'{k}={v!r}' for k, v in settings.options.items()) or 'these data'}: {error}"
+        ) from error
     for name in ("train", "val", "test"):
-        if isinstance(getattr(data, name).x, np.ndarray): model.check_data(getattr(data, name).x, f"the {name} split")
+        if isinstance(getattr(data, name).x, np.ndarray):
+            model.check_data(getattr(data, name).x, f"the {name} split")
     return data, model
 
 # %% ../nbs/using/75_run.ipynb #75ae2d61
 class Watch(keras.callbacks.Callback):
-    "Ends training at a limit of time or at `interrupt()`; `reason` says which, None if neither did."
-    content_with_blocks = True # it may act between blocks
+    """Ends training at a limit of time or at `interrupt()`; `reason` says which, None if neither did.
 
-    def __init__(
-        self,
-        minutes=None, # float: limit of time
-        tell=None, # function (share of the work done, text): called a few times a second
-    ):
+    - minutes (float): limit of time
+    - tell: function (share of the work done, text): called a few times a second
+    """
+
+    content_with_blocks = True  # it may act between blocks
+
+    def __init__(self, minutes=None, tell=None):
         super().__init__()
         self.limit, self.tell, self.seconds = (minutes or math.inf) * 60, tell, 0.0
-        self.here = {"reason": None} # what belongs to this process; a dict, which no checkpoint takes along
+        self.here = {
+            "reason": None
+        }  # what belongs to this process; a dict, which no checkpoint takes along
 
     @property
-    def reason(self): return self.here["reason"]
+    def reason(self):
+        return self.here["reason"]
 
-    def interrupt(self, reason="interrupted"): self.here["reason"] = reason
+    def interrupt(self, reason="interrupted"):
+        self.here["reason"] = reason
 
-    def share(self, steps): # steps: epochs done, with the part of the current one
-        "How much is done, between 0 and 1, in epochs or in time, whichever is further."
+    def share(self, steps):
+        """How much is done, between 0 and 1, in epochs or in time, whichever is further.
+
+        - steps: epochs done, with the part of the current one
+        """
         return min(1.0, max(steps / self.params["epochs"], self.seconds / self.limit))
 
     def on_train_begin(self, logs=None):
         self.seconds, self.epoch = 0.0, 0
         self.here.update(clock=time.monotonic(), told=0.0)
 
-    def on_epoch_begin(self, epoch, logs=None): self.epoch = epoch
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
         self.seconds += now - self.here["clock"]
         self.here["clock"] = now
-        if self.seconds > self.limit and self.reason is None: self.interrupt("out of time")
-        if self.reason: self.model.stop_training = True
+        if self.seconds > self.limit and self.reason is None:
+            self.interrupt("out of time")
+        if self.reason:
+            self.model.stop_training = True
         if self.tell and now - self.here["told"] > 0.2:
             self.here["told"] = now
-            self.tell(self.share(self.epoch + (batch + 1) / (self.params["steps"] or 1)), f"epoch {self.epoch + 1}, loss {float(logs['loss']):.2f}")
+            self.tell(
+                self.share(self.epoch + (batch + 1) / (self.params["steps"] or 1)),
+                f"epoch {self.epoch + 1}, loss {float(logs['loss']):.2f}",
+            )
 
 # %% ../nbs/using/75_run.ipynb #96393e31
 @contextlib.contextmanager
-def on_interrupt(
-    act, # function without arguments
-):
-    "Inside, the first Ctrl-C calls `act`; the second interrupts as usual."
+def on_interrupt(act):
+    """Inside, the first Ctrl-C calls `act`; the second interrupts as usual.
+
+    - act: function without arguments
+    """
     before = signal.getsignal(signal.SIGINT)
-    if before in (None, signal.SIG_IGN) or threading.current_thread() is not threading.main_thread(): yield; return
+    if (
+        before in (None, signal.SIG_IGN)
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
 
     def first(number, frame):
         signal.signal(signal.SIGINT, before)
         act()
 
     signal.signal(signal.SIGINT, first)
-    try: yield
-    finally: signal.signal(signal.SIGINT, before)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 # %% ../nbs/using/75_run.ipynb #30b35711
-def fit(
-    model, # a `VAE` or an `Autoencoder`
-    data, # a `Dataset`
-    settings, # a `Settings`
-    tell=None, # function (share, text), see `Watch`
-    callbacks=(), # further Keras callbacks
-    path=None, # of the checkpoint to write, and to go on from where it exists
-):
-    "Trains; a dict of lists with one number per epoch, and why training ended early (None: it did not)."
+def fit(model, data, settings, tell=None, callbacks=(), path=None):
+    """Trains; a dict of lists with one number per epoch, and why training ended early (None: it did not).
+
+    - model: a `VAE` or an `Autoencoder`
+    - data: a `Dataset`
+    - settings: a `Settings`
+    - tell: function (share, text), see `Watch`
+    - callbacks: further Keras callbacks
+    - path: of the checkpoint to write, and to go on from where it exists
+    """
     watch = Watch(settings.max_minutes, tell)
-    cosine = lambda epoch: settings.learning_rate * 0.5 * (1 + math.cos(math.pi * watch.share(epoch)))
+    cosine = lambda epoch: (
+        settings.learning_rate * 0.5 * (1 + math.cos(math.pi * watch.share(epoch)))
+    )
     rate = cosine if settings.schedule == "cosine" else lambda epoch: settings.learning_rate
     model.compile(keras.optimizers.Adam(settings.learning_rate))
     with on_interrupt(watch.interrupt):
-        try: history = fit_resumable(model, data.train.x, path=path, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed, validation_data=(np.asarray(data.val.x),), verbose=0,
-                                     callbacks=[watch, keras.callbacks.LearningRateScheduler(rate), *callbacks]).history
-        except FloatingPointError as error: # the model has its last good weights again
+        try:
+            history = fit_resumable(
+                model,
+                data.train.x,
+                path=path,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                validation_data=(np.asarray(data.val.x),),
+                verbose=0,
+                callbacks=[watch, keras.callbacks.LearningRateScheduler(rate), *callbacks],
+            ).history
+        except FloatingPointError as error:  # the model has its last good weights again
             history = model.history.history
-            if not history: raise
+            if not history:
+                raise
             watch.interrupt(str(error))
     return {name: [float(v) for v in values] for name, values in history.items()}, watch.reason
 
@@ -204,52 +309,94 @@ def fit(
 def environment():
     "A dict: backend, devices and versions of what computes."
     backend = keras.backend.backend()
-    modules = {"vaenb": vaenb, "keras": keras, backend: importlib.import_module(backend), "numpy": np}
-    versions = {name: str(getattr(module, "__version__", "unknown")) for name, module in modules.items()}
-    return {"backend": backend, "devices": keras.distribution.list_devices(), "versions": {**versions, "python": sys.version.split()[0]}}
+    modules = {
+        "vaenb": vaenb,
+        "keras": keras,
+        backend: importlib.import_module(backend),
+        "numpy": np,
+    }
+    versions = {
+        name: str(getattr(module, "__version__", "unknown")) for name, module in modules.items()
+    }
+    return {
+        "backend": backend,
+        "devices": keras.distribution.list_devices(),
+        "versions": {**versions, "python": sys.version.split()[0]},
+    }
 
-def describe(
-    settings, # a `Settings`
-    data, # a `Dataset`
-    model, # a `VAE` or an `Autoencoder`
-    **training, # how training went
-):
-    "The content of `config.json`."
+
+def describe(settings, data, model, **training):
+    """The content of `config.json`.
+
+    - settings: a `Settings`
+    - data: a `Dataset`
+    - model: a `VAE` or an `Autoencoder`
+    - **training: how training went
+    """
     path = Path(settings.data).expanduser()
     return {
         "vaenb_run": 1,
-        "settings": {**asdict(settings), "data": settings.data if settings.data in NAMES else str(path.resolve())},
-        "data": {"name": data.name, "image_shape": list(data.image_shape), "levels": data.levels,
-                 "examples": {split: len(getattr(data, split)) for split in ("train", "val", "test")}},
-        "model": {"recipe": settings.model, "network": repr(network_by_name(settings.network, data.image_shape, settings.hidden, settings.activation)),
-                  **{part: repr(getattr(model, part)) for part in ("likelihood", "posterior", "prior", "objective") if hasattr(model, part)},
-                  **{part: ", ".join(f"{k} {v}" for k, v in getattr(model, part).items() if v) or "none" for part in ("penalties",) if hasattr(model, part)},
-                  "weights": model.count_params()},
-        "training": training, **environment()}
+        "settings": {
+            **asdict(settings),
+            "data": settings.data if settings.data in NAMES else str(path.resolve()),
+        },
+        "data": {
+            "name": data.name,
+            "image_shape": list(data.image_shape),
+            "levels": data.levels,
+            "examples": {split: len(getattr(data, split)) for split in ("train", "val", "test")},
+        },
+        "model": {
+            "recipe": settings.model,
+            "network": repr(
+                network_by_name(
+                    settings.network, data.image_shape, settings.hidden, settings.activation
+                )
+            ),
+            **{
+                part: repr(getattr(model, part))
+                for part in ("likelihood", "posterior", "prior", "objective")
+                if hasattr(model, part)
+            },
+            **{
+                part: ", ".join(f"{k} {v}" for k, v in getattr(model, part).items() if v) or "none"
+                for part in ("penalties",)
+                if hasattr(model, part)
+            },
+            "weights": model.count_params(),
+        },
+        "training": training,
+        **environment(),
+    }
 
 # %% ../nbs/using/75_run.ipynb #71aed737
-def save_figure(
-    axes, # matplotlib axes, one or an array of them
-    path, # of a .png file, or a binary file object
-    dpi=120,
-):
-    "Writes the figure of the axes and closes it."
+def save_figure(axes, path, dpi=120):
+    """Writes the figure of the axes and closes it.
+
+    - axes: matplotlib axes, one or an array of them
+    - path: of a .png file, or a binary file object
+    """
     import matplotlib.pyplot as plt
 
     figure = np.ravel(axes)[0].figure
     figure.savefig(path, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.06)
     plt.close(figure)
 
-def write_pictures(
-    folder, # where they go
-    model, # a `VAE` or an `Autoencoder`
-    data, # a `Dataset`
-    history=None, # dict of lists
-):
-    "Draws what can be drawn; the names of the files."
+
+def write_pictures(folder, model, data, history=None):
+    """Draws what can be drawn; the names of the files.
+
+    - folder: where they go
+    - model: a `VAE` or an `Autoencoder`
+    - data: a `Dataset`
+    - history: dict of lists
+    """
     from vaenb import plot
 
-    x, labels = np.asarray(data.test.x[:5000]), None if data.test.labels is None else data.test.labels[:5000]
+    x, labels = (
+        np.asarray(data.test.x[:5000]),
+        None if data.test.labels is None else data.test.labels[:5000],
+    )
     pair = tuple(sorted(order_units(model, x)[:2].tolist()))
     drawings = {
         "reconstructions.png": lambda: plot.reconstructions(model, x, 20),
@@ -257,8 +404,11 @@ def write_pictures(
         "codes.png": lambda: plot.latent_scatter(model, x, labels),
         "grid.png": lambda: plot.latent_grid(model, 15, pair, x=x),
         "traversals.png": lambda: plot.traversals(model, x),
-        "training.png": lambda: plot.training_curves(history)}
-    skip = {1: {"codes.png", "grid.png"}, 2: {"traversals.png"}}.get(model.latent_dim, set()) | (set() if hasattr(model, "prior") else {"samples.png"})
+        "training.png": lambda: plot.training_curves(history),
+    }
+    skip = {1: {"codes.png", "grid.png"}, 2: {"traversals.png"}}.get(model.latent_dim, set()) | (
+        set() if hasattr(model, "prior") else {"samples.png"}
+    )
     written = []
     for name in sorted(drawings.keys() - skip - (set() if history else {"training.png"})):
         with contextlib.suppress(ValueError):
@@ -267,43 +417,58 @@ def write_pictures(
     return written
 
 # %% ../nbs/using/75_run.ipynb #11e90376
-def train(
-    folder, # of the run
-    settings=None, # a `Settings`; None: go on with the training into this folder that was cut off
-    overwrite=False, # bool: may a run that is there be replaced?
-    prepared=None, # what `prepare` returned for these settings
-    tell=None, # function (share, text), see `Watch`
-):
-    "Trains and writes the folder, all but metrics and pictures; a `Run`."
+def train(folder, settings=None, overwrite=False, prepared=None, tell=None):
+    """Trains and writes the folder, all but metrics and pictures; a `Run`.
+
+    - folder: of the run
+    - settings: a `Settings`; None: go on with the training into this folder that was cut off
+    - overwrite (bool): may a run that is there be replaced?
+    - prepared: what `prepare` returned for these settings
+    - tell: function (share, text), see `Watch`
+    """
     resume = settings is None
     settings = unfinished(folder)[1] if resume else settings
     with draft_run(folder, overwrite, resume) as draft:
         data, model = prepared or prepare(settings)
         write_json(draft / "config.json", describe(settings, data, model))
         start = time.monotonic()
-        try: history, reason = fit(model, data, settings, tell, path=draft / CHECKPOINT)
-        except FloatingPointError: # before there was anything to keep
+        try:
+            history, reason = fit(model, data, settings, tell, path=draft / CHECKPOINT)
+        except FloatingPointError:  # before there was anything to keep
             (draft / CHECKPOINT).unlink()
             raise
         seconds = round(time.monotonic() - start, 1)
         model.save(draft / "model.keras")
         write_json(draft / "history.json", history)
-        write_json(draft / "config.json", describe(settings, data, model, epochs=len(history["loss"]), seconds=seconds, ended=reason or "all epochs done"))
-    if reason != "interrupted": (Path(folder).expanduser() / CHECKPOINT).unlink()
+        write_json(
+            draft / "config.json",
+            describe(
+                settings,
+                data,
+                model,
+                epochs=len(history["loss"]),
+                seconds=seconds,
+                ended=reason or "all epochs done",
+            ),
+        )
+    if reason != "interrupted":
+        (Path(folder).expanduser() / CHECKPOINT).unlink()
     return Run(folder)
 
 # %% ../nbs/using/75_run.ipynb #a6c1afbe
 class Run:
-    "A run in its folder."
-    def __init__(
-        self,
-        folder, # of the run; see `check_run`
-    ):
+    """A run in its folder.
+
+    - folder: of the run; see `check_run`
+    """
+
+    def __init__(self, folder):
         self.folder = check_run(folder)
         self.config = self.read("config.json")
         self.settings = read_settings(self.config, folder)
 
-    def read(self, name): return read_json(self.folder / name) if (self.folder / name).is_file() else None
+    def read(self, name):
+        return read_json(self.folder / name) if (self.folder / name).is_file() else None
 
     @property
     def history(self):
@@ -320,15 +485,28 @@ class Run:
         "The `VAE` or `Autoencoder`; ValueError where the file is damaged."
         return load_model(self.folder / "model.keras")
 
-    def data(self, name=None): # another data set than the run's own
-        "The `Dataset`, with val and test black and white where the model sees black and white; ValueError where it does not fit."
-        data = load_data(self.settings if name is None else replace(self.settings, data=name, size=None, levels=None))
-        if len(data.test): self.model.check_data(np.asarray(data.test.x[:1000]), f"the test split of {data.name}")
+    def data(self, name=None):
+        """The `Dataset`, with val and test black and white where the model sees black and white; ValueError where it does not fit.
+
+        Another data set than the run's own.
+        """
+        data = load_data(
+            self.settings
+            if name is None
+            else replace(self.settings, data=name, size=None, levels=None)
+        )
+        if len(data.test):
+            self.model.check_data(np.asarray(data.test.x[:1000]), f"the test split of {data.name}")
         return data.binarized() if getattr(self.model.likelihood, "binarize", False) else data
 
-    def measure(self, n_samples=None, data=None): # importance samples per example; `Dataset`
-        "The `vaenb.evaluation.report` on the test split."
-        return report(self.model, (data or self.data()).test.x, n_samples or self.settings.n_samples)
+    def measure(self, n_samples=None, data=None):
+        """The `vaenb.evaluation.report` on the test split.
+
+        Importance samples per example; `Dataset`.
+        """
+        return report(
+            self.model, (data or self.data()).test.x, n_samples or self.settings.n_samples
+        )
 
     def complete(self):
         "Writes the metrics and the pictures; the metrics."
@@ -339,18 +517,29 @@ class Run:
         return metrics
 
 # %% ../nbs/using/75_run.ipynb #97ccc070
-SAMPLERS = {"mixture": "MixtureSampler", "flow": "FlowSampler", "neighbour": "NeighbourSampler", "two-stage": "TwoStageSampler"} # classes of vaenb.sampler
+SAMPLERS = {
+    "mixture": "MixtureSampler",
+    "flow": "FlowSampler",
+    "neighbour": "NeighbourSampler",
+    "two-stage": "TwoStageSampler",
+}  # classes of vaenb.sampler
 
-def fit_sampler(
-    run, # a `Run`
-    name="mixture", # a name in `SAMPLERS`
-    seed=0, # int: of the fit
-):
-    "A sampler of `vaenb.sampler`, fitted to the codes of the run's training data; ValueError for a name that does not exist."
+
+def fit_sampler(run, name="mixture", seed=0):
+    """A sampler of `vaenb.sampler`, fitted to the codes of the run's training data; ValueError for a name that does not exist.
+
+    - run: a `Run`
+    - name: a name in `SAMPLERS`
+    - seed (int): of the fit
+    """
     from vaenb import sampler
 
-    if name not in SAMPLERS: raise ValueError(f"there is no sampler {name!r}: choose {', '.join(SAMPLERS)}")
+    if name not in SAMPLERS:
+        raise ValueError(f"there is no sampler {name!r}: choose {', '.join(SAMPLERS)}")
     keras.utils.set_random_seed(seed)
     x = run.data().train.x
-    codes = [run.model.encode(run.model.check_data(np.asarray(x[i:i + 4096]), once=True)) for i in range(0, len(x), 4096)]
+    codes = [
+        run.model.encode(run.model.check_data(np.asarray(x[i : i + 4096]), once=True))
+        for i in range(0, len(x), 4096)
+    ]
     return getattr(sampler, SAMPLERS[name])().fit(np.concatenate(codes))

@@ -26,119 +26,182 @@ from .vae import VAE
 # %% ../nbs/models/38_sampler.ipynb #6a202b28
 class _Stored:
     "What can be written down as a name, options and arrays."
+
     kinds = {}  # all subclasses by name
     arrays = ()  # names of what a subclass keeps in `state`
 
-    def __init_subclass__(cls): _Stored.kinds[cls.__name__] = cls
+    def __init_subclass__(cls):
+        _Stored.kinds[cls.__name__] = cls
 
-    def __init__(self, **options): self.options, self.state = options, None
+    def __init__(self, **options):
+        self.options, self.state = options, None
 
-    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.options.items())})"
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.options.items())})"
 
     def fitted_dim(self):
-        if self.state is None: raise ValueError(f"{self} has not been fitted: call fit(z) with codes first, such as fit(model.encode(x))")
+        if self.state is None:
+            raise ValueError(
+                f"{self} has not been fitted: call fit(z) with codes first, such as fit(model.encode(x))"
+            )
         return int(self.state["dim"])
 
-    def restore(self): "Makes ready what is not an array, after `state` has been loaded."
+    def restore(self):
+        "Makes ready what is not an array, after `state` has been loaded."
 
-    def save(self, path): # path: of a .npz file
-        "Writes the sampler whole or not at all; ValueError if it is not fitted."
+    def save(self, path):
+        """Writes the sampler whole or not at all; ValueError if it is not fitted.
+
+        - path: of a .npz file
+        """
         self.fitted_dim()
         content = io.BytesIO()
-        np.savez_compressed(content, header=json.dumps({"sampler": type(self).__name__, "options": self.options}), **self.state)
+        np.savez_compressed(
+            content,
+            header=json.dumps({"sampler": type(self).__name__, "options": self.options}),
+            **self.state,
+        )
         write_atomic(path, content.getvalue())
 
     @staticmethod
-    def load(path): # path: of a file that `save` wrote
-        "The sampler in the file, of whatever kind, fitted as it was; FileNotFoundError, or ValueError where the file holds something else."
-        if not os.path.isfile(path): raise FileNotFoundError(f"there is no file {path}")
+    def load(path):
+        """The sampler in the file, of whatever kind, fitted as it was; FileNotFoundError, or ValueError where the file holds something else.
+
+        - path: of a file that `save` wrote
+        """
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"there is no file {path}")
         try:
-            with np.load(path, allow_pickle=False) as file: state = dict(file.items())
+            with np.load(path, allow_pickle=False) as file:
+                state = dict(file.items())
             header = json.loads(str(state.pop("header")))
             sampler = _Stored.kinds[header["sampler"]](**header["options"])
             sampler.state = {name: state[name] for name in state.keys() | {"dim", *sampler.arrays}}
             sampler.restore()
-        except Exception: # zipfile, zlib, json and NumPy each raise their own
-            raise ValueError(f"{path} is not a saved sampler, or is damaged: write it anew with sampler.save(path)") from None
+        except Exception:  # zipfile, zlib, json and NumPy each raise their own
+            raise ValueError(
+                f"{path} is not a saved sampler, or is damaged: write it anew with sampler.save(path)"
+            ) from None
         return sampler
 
 # %% ../nbs/models/38_sampler.ipynb #812d210c
 def _count(value, name):
-    if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{name} is {value!r}, but it must be a whole number of at least 1")
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} is {value!r}, but it must be a whole number of at least 1")
     return int(value)
 
 
 class Sampler(_Stored):
     "A density of codes: a subclass supplies `learn` and `draw`, `density` where it has one, and keeps its arrays in `state`."
+
     least = 2  # fewest codes
 
-    def density(self, z): raise NotImplementedError(f"{type(self).__name__} draws codes but has no density: use MixtureSampler or FlowSampler for log_prob")
+    def density(self, z):
+        raise NotImplementedError(
+            f"{type(self).__name__} draws codes but has no density: use MixtureSampler or FlowSampler for log_prob"
+        )
 
-    def fit(self, z): # z: (n, d), such as `model.encode(x)`
-        "Itself, fitted to the codes; ValueError for codes of another shape, NaN, or too few of them."
-        if np.ndim(z) != 2: raise ValueError(f"z has the shape {np.shape(z)}, but codes are an array (n, d) with one row for each example")
+    def fit(self, z):
+        """Itself, fitted to the codes; ValueError for codes of another shape, NaN, or too few of them.
+
+        - z (n, d): such as `model.encode(x)`
+        """
+        if np.ndim(z) != 2:
+            raise ValueError(
+                f"z has the shape {np.shape(z)}, but codes are an array (n, d) with one row for each example"
+            )
         z = check_array(z, np.shape(z)[1:], "z")
-        if len(z) < self.least: raise ValueError(f"{self} needs at least {self.least} codes, but z holds {len(z)}: give more, or choose a smaller sampler")
+        if len(z) < self.least:
+            raise ValueError(
+                f"{self} needs at least {self.least} codes, but z holds {len(z)}: give more, or choose a smaller sampler"
+            )
         self.learn(z)
         self.state["dim"] = np.array(z.shape[1])
         return self
 
-    def sample(self, n, seed=None): # n: int; seed: int, or None for fresh ones
-        "New codes, (n, d) float32."
+    def sample(self, n, seed=None):
+        """New codes, (n, d) float32.
+
+        - n: int
+        - seed: int, or None for fresh ones
+        """
         self.fitted_dim()
         return self.draw(_count(n, "n"), np.random.default_rng(seed)).astype("float32")
 
-    def log_prob(self, z): # z: (n, d)
-        "log s(z) in nats per code, (n,); NotImplementedError where there is no density."
+    def log_prob(self, z):
+        """log s(z) in nats per code, (n,); NotImplementedError where there is no density.
+
+        - z (n, d)
+        """
         return self.density(check_array(z, (self.fitted_dim(),), "z"))
 
 # %% ../nbs/models/38_sampler.ipynb #b5f5c21b
-def mixture_log_prob(
-    z, # (n, d)
-    weights, # (c,): they sum to 1
-    means, # (c, d)
-    covariances, # (c, d, d): positive definite
-):
-    "log of a mixture of normals in nats, (n,) float64."
+def mixture_log_prob(z, weights, means, covariances):
+    """log of a mixture of normals in nats, (n,) float64.
+
+    - z (n, d)
+    - weights (c,): they sum to 1
+    - means (c, d)
+    - covariances (c, d, d): positive definite
+    """
     total = np.full(len(z), -np.inf)
     for weight, mean, covariance in zip(weights, means, covariances):
         root = np.linalg.cholesky(covariance)
         eps = np.linalg.solve(root, (z - mean).T)
-        log_normal = -0.5 * (eps**2).sum(0) - np.log(np.diag(root)).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
+        log_normal = (
+            -0.5 * (eps**2).sum(0)
+            - np.log(np.diag(root)).sum()
+            - 0.5 * len(mean) * np.log(2 * np.pi)
+        )
         total = np.logaddexp(total, np.log(weight) + log_normal)
     return total
 
 # %% ../nbs/models/38_sampler.ipynb #78410baf
 class MixtureSampler(Sampler):
-    "A mixture of normals with full covariances, fitted by expectation-maximisation."
+    """A mixture of normals with full covariances, fitted by expectation-maximisation.
+
+    - n_components (int): normals
+    - seed (int): of the fit's starting point
+    """
+
     arrays = ("weights", "means", "covariances")
 
-    def __init__(
-        self,
-        n_components=10, # int: normals
-        seed=0, # int: of the fit's starting point
-    ):
+    def __init__(self, n_components=10, seed=0):
         super().__init__(n_components=_count(n_components, "n_components"), seed=seed)
         self.least = max(2, n_components)
 
     def learn(self, z):
         ridge = 1e-6 * (z.var(0).mean(dtype="float64") or 1.0)
-        fit = GaussianMixture(self.options["n_components"], reg_covar=ridge, max_iter=500, random_state=self.options["seed"]).fit(z.astype("float64"))
+        fit = GaussianMixture(
+            self.options["n_components"],
+            reg_covar=ridge,
+            max_iter=500,
+            random_state=self.options["seed"],
+        ).fit(z.astype("float64"))
         self.state = {"weights": fit.weights_, "means": fit.means_, "covariances": fit.covariances_}
 
     def draw(self, n, rng):
         which = rng.choice(len(self.state["weights"]), size=n, p=self.state["weights"])
         roots = np.linalg.cholesky(self.state["covariances"])
-        return self.state["means"][which] + np.einsum("nij,nj->ni", roots[which], rng.normal(size=(n, int(self.state["dim"]))))
+        return self.state["means"][which] + np.einsum(
+            "nij,nj->ni", roots[which], rng.normal(size=(n, int(self.state["dim"])))
+        )
 
-    def density(self, z): return mixture_log_prob(z, *(self.state[name] for name in ("weights", "means", "covariances")))
+    def density(self, z):
+        return mixture_log_prob(
+            z, *(self.state[name] for name in ("weights", "means", "covariances"))
+        )
 
 # %% ../nbs/models/38_sampler.ipynb #74f9a677
 class NeighbourSampler(Sampler):
-    "Points at uniform places between a code and one of its `k` nearest neighbours (Chawla et al. 2002)."
+    """Points at uniform places between a code and one of its `k` nearest neighbours (Chawla et al. 2002).
+
+    Int: neighbours.
+    """
+
     arrays = ("codes", "neighbours")
 
-    def __init__(self, k=5): # int: neighbours
+    def __init__(self, k=5):
         super().__init__(k=_count(k, "k"))
         self.least = k + 1
 
@@ -155,6 +218,7 @@ class NeighbourSampler(Sampler):
 # %% ../nbs/models/38_sampler.ipynb #b5c838d6
 class _Trained(Sampler):
     "A density that Keras trains on standardised codes; a subclass supplies `network`, `draw_standard` and `density_standard`."
+
     least, arrays = 20, ("shift", "scale")
 
     def learn(self, z):
@@ -164,60 +228,104 @@ class _Trained(Sampler):
         held, self.model = len(z) // 10, self.network(z.shape[1])
         stop = keras.callbacks.EarlyStopping("val_loss", patience=10, restore_best_weights=True)
         self.model.compile(keras.optimizers.Adam(self.options["learning_rate"]))
-        self.model.fit(u[held:], validation_data=(u[:held],), batch_size=128, epochs=self.options["epochs"], callbacks=[stop], verbose=0)
-        self.state = {"shift": shift, "scale": scale, **{f"weight_{i}": w for i, w in enumerate(self.model.get_weights())}}
+        self.model.fit(
+            u[held:],
+            validation_data=(u[:held],),
+            batch_size=128,
+            epochs=self.options["epochs"],
+            callbacks=[stop],
+            verbose=0,
+        )
+        self.state = {
+            "shift": shift,
+            "scale": scale,
+            **{f"weight_{i}": w for i, w in enumerate(self.model.get_weights())},
+        }
 
     def restore(self):
         self.model = self.network(int(self.state["dim"]))
-        self.model.set_weights([self.state[f"weight_{i}"] for i in range(len(self.model.get_weights()))])
+        self.model.set_weights(
+            [self.state[f"weight_{i}"] for i in range(len(self.model.get_weights()))]
+        )
 
-    def draw(self, n, rng): return self.state["shift"] + self.state["scale"] * self.draw_standard(n, rng)
+    def draw(self, n, rng):
+        return self.state["shift"] + self.state["scale"] * self.draw_standard(n, rng)
 
     def density(self, z):
         u = (z - self.state["shift"]) / self.state["scale"]
-        return self.density_standard(u).astype("float64") - np.log(self.state["scale"].astype("float64")).sum()
+        return (
+            self.density_standard(u).astype("float64")
+            - np.log(self.state["scale"].astype("float64")).sum()
+        )
 
 # %% ../nbs/models/38_sampler.ipynb #faa3d34d
 class _Density(keras.Model):
     "A flow as a Keras model, whose output is the log-density and whose loss is its negative mean."
+
     def __init__(self, flow):
         super().__init__(name="density", dtype="float32")
         self.flow = flow
 
-    def call(self, u): return flow_log_prob(self.flow, u)
+    def call(self, u):
+        return flow_log_prob(self.flow, u)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True): return -ops.mean(y_pred)
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return -ops.mean(y_pred)
 
 
 class FlowSampler(_Trained):
-    "A normal bent by a flow, trained by maximum likelihood."
-    def __init__(
-        self,
-        flow="maf", # name for `flow_for`, of a flow with an inverse: "maf", "iaf" or "realnvp"
-        n_layers=4, # int: layers of the flow
-        hidden=(64,), # widths of the hidden layers of its networks
-        epochs=100, # int: at most; it stops when held-out codes no longer improve
-        learning_rate=2e-3, # float: of Adam
-    ):
-        if not flow_for(flow, n_layers).has_inverse: raise ValueError(f"flow is {flow!r}, which cannot tell the density of given codes: use 'maf', 'iaf' or 'realnvp'")
-        super().__init__(flow=flow, n_layers=_count(n_layers, "n_layers"), hidden=tuple(hidden), epochs=_count(epochs, "epochs"), learning_rate=learning_rate)
+    """A normal bent by a flow, trained by maximum likelihood.
 
-    def network(self, dim): return _Density(flow_for(self.options["flow"], self.options["n_layers"], self.options["hidden"]).bind((dim,)))
+    - flow: name for `flow_for`, of a flow with an inverse: "maf", "iaf" or "realnvp"
+    - n_layers (int): layers of the flow
+    - hidden: widths of the hidden layers of its networks
+    - epochs (int): at most; it stops when held-out codes no longer improve
+    - learning_rate (float): of Adam
+    """
 
-    def draw_standard(self, n, rng): return ops.convert_to_numpy(self.model.flow.forward(rng.normal(size=(n, int(self.state["dim"]))).astype("float32"))[0])
+    def __init__(self, flow="maf", n_layers=4, hidden=(64,), epochs=100, learning_rate=0.002):
+        if not flow_for(flow, n_layers).has_inverse:
+            raise ValueError(
+                f"flow is {flow!r}, which cannot tell the density of given codes: use 'maf', 'iaf' or 'realnvp'"
+            )
+        super().__init__(
+            flow=flow,
+            n_layers=_count(n_layers, "n_layers"),
+            hidden=tuple(hidden),
+            epochs=_count(epochs, "epochs"),
+            learning_rate=learning_rate,
+        )
 
-    def density_standard(self, u): return self.model.predict(u, batch_size=1024, verbose=0)
+    def network(self, dim):
+        return _Density(
+            flow_for(self.options["flow"], self.options["n_layers"], self.options["hidden"]).bind(
+                (dim,)
+            )
+        )
+
+    def draw_standard(self, n, rng):
+        return ops.convert_to_numpy(
+            self.model.flow.forward(rng.normal(size=(n, int(self.state["dim"]))).astype("float32"))[
+                0
+            ]
+        )
+
+    def density_standard(self, u):
+        return self.model.predict(u, batch_size=1024, verbose=0)
 
 # %% ../nbs/models/38_sampler.ipynb #d81cfe07
 class TwoStageSampler(_Trained):
-    "A second VAE, whose data are the codes (Dai and Wipf 2019); `log_prob` is an estimate from below with 500 importance samples."
-    def __init__(
-        self,
-        hidden=(128, 128), # widths of the second VAE's hidden layers
-        epochs=100, # int: at most; it stops when held-out codes no longer improve
-        learning_rate=2e-3, # float: of Adam
-    ):
-        super().__init__(hidden=tuple(hidden), epochs=_count(epochs, "epochs"), learning_rate=learning_rate)
+    """A second VAE, whose data are the codes (Dai and Wipf 2019); `log_prob` is an estimate from below with 500 importance samples.
+
+    - hidden: widths of the second VAE's hidden layers
+    - epochs (int): at most; it stops when held-out codes no longer improve
+    - learning_rate (float): of Adam
+    """
+
+    def __init__(self, hidden=(128, 128), epochs=100, learning_rate=0.002):
+        super().__init__(
+            hidden=tuple(hidden), epochs=_count(epochs, "epochs"), learning_rate=learning_rate
+        )
 
     def network(self, dim):
         encoder, decoder = dense(self.options["hidden"])((dim,), dim)
@@ -228,4 +336,5 @@ class TwoStageSampler(_Trained):
         sigma = np.exp(0.5 * float(self.model.likelihood.logvar()))
         return mean + sigma * rng.normal(size=mean.shape)
 
-    def density_standard(self, u): return self.model.log_likelihood(u, n_samples=500)
+    def density_standard(self, u):
+        return self.model.log_likelihood(u, n_samples=500)

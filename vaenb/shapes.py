@@ -23,34 +23,40 @@ FACTOR_SIZES = tuple(len(values) for values in FACTOR_VALUES.values())
 SHAPE_NAMES = ("square", "ellipse", "heart")
 
 # %% ../nbs/foundations/06_shapes.ipynb #abebba6e
-def factor_classes(
-    index,  # (...) ints in 0..737279
-):
-    "(..., 5) int32: the class of each factor in the pictures with these numbers."
+def factor_classes(index):
+    """(..., 5) int32: the class of each factor in the pictures with these numbers.
+
+    - index: (...) ints in 0..737279
+    """
     return np.stack(np.unravel_index(index, FACTOR_SIZES), axis=-1).astype("int32")
 
 # %% ../nbs/foundations/06_shapes.ipynb #b88afa25
-def shape_index(
-    classes,  # (..., 5) ints, a class for each factor
-):
-    "(...) int64: the numbers of the pictures with these factors."
+def shape_index(classes):
+    """(...) int64: the numbers of the pictures with these factors.
+
+    - classes: (..., 5) ints, a class for each factor
+    """
     return np.ravel_multi_index(np.moveaxis(np.asarray(classes), -1, 0), FACTOR_SIZES)
 
 # %% ../nbs/foundations/06_shapes.ipynb #e3953689
-def factor_values(
-    classes,  # (..., 5) ints, a class for each factor
-):
-    "(..., 5) float32: the value of each factor, in the units of `FACTOR_VALUES`."
+def factor_values(classes):
+    """(..., 5) float32: the value of each factor, in the units of `FACTOR_VALUES`.
+
+    - classes: (..., 5) ints, a class for each factor
+    """
     columns = np.moveaxis(np.asarray(classes), -1, 0)
-    return np.stack([values[c] for values, c in zip(FACTOR_VALUES.values(), columns)], axis=-1).astype("float32")
+    return np.stack(
+        [values[c] for values, c in zip(FACTOR_VALUES.values(), columns)], axis=-1
+    ).astype("float32")
 
 # %% ../nbs/foundations/06_shapes.ipynb #18b48e56
-def inside(
-    shape,  # (...) ints: 0 square, 1 ellipse, 2 heart
-    u,  # (...) floats, to the right, in pixels at scale 1
-    v,  # (...) floats, upwards
-):
-    "(...) bool, all arguments broadcast: True where the point `(u, v)` belongs to the shape."
+def inside(shape, u, v):
+    """(...) bool, all arguments broadcast: True where the point `(u, v)` belongs to the shape.
+
+    - shape: (...) ints: 0 square, 1 ellipse, 2 heart
+    - u: (...) floats, to the right, in pixels at scale 1
+    - v: (...) floats, upwards
+    """
     square = np.maximum(abs(u), abs(v)) <= 21 / 2
     ellipse = (u / 15.2) ** 2 + (v / 9.2) ** 2 <= 1
     s, t = u / 11, v / 11 + 0.2935
@@ -61,7 +67,9 @@ def inside(
 @functools.cache
 def sprites():
     "(3, 6, 40, 31, 31) bool: each shape at each scale and orientation, with its centre on the middle pixel."
-    shape, scale, angle = np.meshgrid(np.arange(3), FACTOR_VALUES["scale"], FACTOR_VALUES["orientation"], indexing="ij")
+    shape, scale, angle = np.meshgrid(
+        np.arange(3), FACTOR_VALUES["scale"], FACTOR_VALUES["orientation"], indexing="ij"
+    )
     shape, scale, angle = (a[..., None, None] for a in (shape, scale, angle))
     right = np.arange(-15, 16)
     up = -right[:, None]
@@ -70,27 +78,31 @@ def sprites():
     return inside(shape, u, v)
 
 # %% ../nbs/foundations/06_shapes.ipynb #3dbc6343
-def draw(
-    classes,  # (n, 5) ints, a class for each factor
-):
-    "(n, 64, 64, 1) float32 pictures of 0 and 1."
+def draw(classes):
+    """(n, 64, 64, 1) float32 pictures of 0 and 1.
+
+    - classes: (n, 5) ints, a class for each factor
+    """
     shape, scale, orientation, x, y = np.asarray(classes).T
     pictures = np.zeros((len(shape), 64, 64, 1), "float32")
     cell = np.arange(1, 32)
     rows = y[:, None, None] + cell[:, None]
     columns = x[:, None, None] + cell
-    pictures[np.arange(len(shape))[:, None, None], rows, columns, 0] = sprites()[shape, scale, orientation]
+    pictures[np.arange(len(shape))[:, None, None], rows, columns, 0] = sprites()[
+        shape, scale, orientation
+    ]
     return pictures
 
 # %% ../nbs/foundations/06_shapes.ipynb #eda1757f
 class ShapeImages:
-    "Pictures of a list of numbers, as an array of shape (n, 64, 64, 1) and type float32 of which only the rows asked for are drawn."
+    """Pictures of a list of numbers, as an array of shape (n, 64, 64, 1) and type float32 of which only the rows asked for are drawn.
+
+    - index: (n,) ints in 0..737279: which pictures, see `shape_index`
+    """
+
     dtype, ndim, most = np.dtype("float32"), 4, 65_536
 
-    def __init__(
-        self,
-        index,  # (n,) ints in 0..737279: which pictures, see `shape_index`
-    ):
+    def __init__(self, index):
         self.index = np.asarray(index)
 
     @property
@@ -119,13 +131,14 @@ class ShapeImages:
         return f"ShapeImages of shape {self.shape}, float32, drawn on demand"
 
 # %% ../nbs/foundations/06_shapes.ipynb #69e7ba34
-def batches(
-    x,  # (n, *event) array, or something that is indexed like one
-    batch_size=128,  # examples in a batch; the last one may be smaller
-    shuffle=True,  # a new order in every epoch
-    seed=0,  # of the orders
-):
-    "A `keras.utils.PyDataset` of `(x,)` batches for `fit` and `predict`; it takes the rows of a batch only when the batch is due."
+def batches(x, batch_size=128, shuffle=True, seed=0):
+    """A `keras.utils.PyDataset` of `(x,)` batches for `fit` and `predict`; it takes the rows of a batch only when the batch is due.
+
+    - x: (n, *event) array, or something that is indexed like one
+    - batch_size: examples in a batch; the last one may be smaller
+    - shuffle: a new order in every epoch
+    - seed: of the orders
+    """
     import keras
 
     if batch_size < 1:
@@ -145,6 +158,10 @@ def batches(
 
         def on_epoch_end(self):
             self.epoch += 1
-            self.order = np.random.default_rng([seed, self.epoch]).permutation(len(x)) if shuffle else np.arange(len(x))
+            self.order = (
+                np.random.default_rng([seed, self.epoch]).permutation(len(x))
+                if shuffle
+                else np.arange(len(x))
+            )
 
     return Batches()

@@ -20,12 +20,15 @@ from typer.core import TyperGroup
 class Mistake(Exception):
     "Something that the user can mend; its text is one sentence."
 
+
 @contextlib.contextmanager
-def mistakes(
-    *kinds, # classes of exception; by default those that mean a wrong value, type or file
-):
-    "Turns errors that the user can mend into a `Mistake`."
-    try: yield
+def mistakes(*kinds):
+    """Turns errors that the user can mend into a `Mistake`.
+
+    - *kinds: classes of exception; by default those that mean a wrong value, type or file
+    """
+    try:
+        yield
     except kinds or (ValueError, TypeError, OSError) as error:
         of_system = isinstance(error, OSError) and error.filename and error.strerror
         raise Mistake(f"{error.filename}: {error.strerror}" if of_system else str(error)) from error
@@ -33,21 +36,32 @@ def mistakes(
 # %% ../nbs/using/71_terminal.ipynb #ab091d7e
 class OneSentence(TyperGroup):
     "A typer application that says one sentence and exits with 2 after a mistake, with 130 after Ctrl-C."
+
     def invoke(self, ctx):
-        try: return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo(f"{ctx.info_name}: stopped by Ctrl-C; nothing is left half written", err=True)
+            typer.echo(
+                f"{ctx.info_name}: stopped by Ctrl-C; nothing is left half written", err=True
+            )
             raise typer.Exit(130) from None
 
     def main(self, *args, standalone_mode=True, **kwargs):
-        try: status = super().main(*args, standalone_mode=False, **kwargs)
-        except Exception as error: # typer's own have moved between its versions, but all of them can format_message
-            if not isinstance(error, Mistake) and not hasattr(error, "format_message"): raise
+        try:
+            status = super().main(*args, standalone_mode=False, **kwargs)
+        except Exception as error:  # typer's own have moved between its versions, but all of them can format_message
+            if not isinstance(error, Mistake) and not hasattr(error, "format_message"):
+                raise
             name = kwargs.get("prog_name") or self.name or Path(sys.argv[0]).name
-            sentence = str(error) if isinstance(error, Mistake) else f"{error.format_message().rstrip('.')}: see `{name} --help`"
+            sentence = (
+                str(error)
+                if isinstance(error, Mistake)
+                else f"{error.format_message().rstrip('.')}: see `{name} --help`"
+            )
             typer.echo(f"{name}: {' '.join(sentence.split())}", err=True)
             status = 2
-        if standalone_mode: sys.exit(status if isinstance(status, int) else 0)
+        if standalone_mode:
+            sys.exit(status if isinstance(status, int) else 0)
         return status
 
 # %% ../nbs/using/71_terminal.ipynb #31d23cfd
@@ -57,7 +71,8 @@ def silence():
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere: os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
         yield
     finally:
         sys.stderr.flush()
@@ -67,62 +82,103 @@ def silence():
 # %% ../nbs/using/71_terminal.ipynb #411be40f
 BACKENDS = ("tensorflow", "jax", "torch")
 
-def start(
-    backend=None, # tensorflow, jax or torch; None: KERAS_BACKEND, or what Keras is configured for
-):
-    "Imports Keras, quietly, on that backend; `Mistake` where that cannot be."
+
+def start(backend=None):
+    """Imports Keras, quietly, on that backend; `Mistake` where that cannot be.
+
+    - backend: tensorflow, jax or torch; None: KERAS_BACKEND, or what Keras is configured for
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MPLBACKEND", "agg")
     wanted = backend or os.environ.get("KERAS_BACKEND")
-    if wanted and wanted not in BACKENDS: raise Mistake(f"there is no backend {wanted!r}: choose {', '.join(BACKENDS)}")
-    if wanted and importlib.util.find_spec(wanted) is None: raise Mistake(f"the backend {wanted} is not installed: install it with pip install {wanted}, or choose another with --backend")
+    if wanted and wanted not in BACKENDS:
+        raise Mistake(f"there is no backend {wanted!r}: choose {', '.join(BACKENDS)}")
+    if wanted and importlib.util.find_spec(wanted) is None:
+        raise Mistake(
+            f"the backend {wanted} is not installed: install it with pip install {wanted}, or choose another with --backend"
+        )
     loaded = sys.modules["keras"].backend.backend() if "keras" in sys.modules else wanted
-    if wanted != loaded and wanted: raise Mistake(f"Keras already runs on {loaded} in this process: start a new one for {wanted}")
-    if wanted: os.environ["KERAS_BACKEND"] = wanted
+    if wanted != loaded and wanted:
+        raise Mistake(
+            f"Keras already runs on {loaded} in this process: start a new one for {wanted}"
+        )
+    if wanted:
+        os.environ["KERAS_BACKEND"] = wanted
     try:
         with silence():
             import keras
-            keras.saving.serialize_keras_object(keras.initializers.Zeros()) # with the first object that it writes, Keras loads TensorFlow on any backend, which talks
-    except ImportError as error: raise Mistake(f"Keras cannot be loaded ({error}): install its backend, or choose another one with --backend") from error
+
+            keras.saving.serialize_keras_object(
+                keras.initializers.Zeros()
+            )  # with the first object that it writes, Keras loads TensorFlow on any backend, which talks
+    except ImportError as error:
+        raise Mistake(
+            f"Keras cannot be loaded ({error}): install its backend, or choose another one with --backend"
+        ) from error
 
 # %% ../nbs/using/71_terminal.ipynb #39706d83
 @contextlib.contextmanager
-def progress(
-    label, # what is going on
-):
-    "A function (share, text) that moves a bar on standard error, or None where that is not a terminal."
+def progress(label):
+    """A function (share, text) that moves a bar on standard error, or None where that is not a terminal.
+
+    - label: what is going on
+    """
     if not sys.stderr.isatty():
         yield None
         return
-    with typer.progressbar(length=1000, label=label, file=sys.stderr, show_eta=True, item_show_func=lambda text: text or "") as bar:
+    with typer.progressbar(
+        length=1000,
+        label=label,
+        file=sys.stderr,
+        show_eta=True,
+        item_show_func=lambda text: text or "",
+    ) as bar:
         yield lambda share, text: bar.update(max(0, int(1000 * share) - bar.pos), text)
 
 # %% ../nbs/using/71_terminal.ipynb #3bdd8343
-def assignments(
-    texts, # list of str: NAME=VALUE each; or None
-):         # dict
-    "The names with their values; `Mistake` for one that cannot be read, or that is given twice."
+def assignments(texts):
+    """The names with their values; `Mistake` for one that cannot be read, or that is given twice.
+
+    - texts (list of str): NAME=VALUE each; or None
+
+    Returns dict.
+    """
     found = {}
     for text in texts or ():
         name, equals, value = (piece.strip() for piece in text.partition("="))
         name = name.replace("-", "_")
-        if not (name.isidentifier() and equals and value): raise Mistake(f"{text!r} sets nothing: write a name and a value with = between them, such as k=20")
-        if name in found: raise Mistake(f"{name} is set twice: leave one of the two out")
-        try: found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError): found[name] = value
-        if not isinstance(found[name], (int, float, str, tuple, list, type(None))): raise Mistake(f"{text!r} is neither a number nor a word nor a tuple of them: write for instance k=20 or kernel=rbf")
+        if not (name.isidentifier() and equals and value):
+            raise Mistake(
+                f"{text!r} sets nothing: write a name and a value with = between them, such as k=20"
+            )
+        if name in found:
+            raise Mistake(f"{name} is set twice: leave one of the two out")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            found[name] = value
+        if not isinstance(found[name], (int, float, str, tuple, list, type(None))):
+            raise Mistake(
+                f"{text!r} is neither a number nor a word nor a tuple of them: write for instance k=20 or kernel=rbf"
+            )
     return found
 
 # %% ../nbs/using/71_terminal.ipynb #0659a7f3
-def check_file(
-    path, # where a file is to be written
-    suffixes, # tuple of str: what its name may end with
-):
-    "Its path; `Mistake` where it cannot be written."
+def check_file(path, suffixes):
+    """Its path; `Mistake` where it cannot be written.
+
+    - path: where a file is to be written
+    - suffixes (tuple of str): what its name may end with
+    """
     path = Path(path).expanduser()
-    if path.suffix.lower() not in suffixes: raise Mistake(f"{path} ends in {path.suffix or 'nothing'}: name a file that ends in {' or '.join(suffixes)}")
-    if path.is_dir(): raise Mistake(f"{path} is a folder: name a file")
+    if path.suffix.lower() not in suffixes:
+        raise Mistake(
+            f"{path} ends in {path.suffix or 'nothing'}: name a file that ends in {' or '.join(suffixes)}"
+        )
+    if path.is_dir():
+        raise Mistake(f"{path} is a folder: name a file")
     with mistakes():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(path.parent, os.W_OK): raise ValueError(f"{path.parent} cannot be written to: name another folder")
+        if not os.access(path.parent, os.W_OK):
+            raise ValueError(f"{path.parent} cannot be written to: name another folder")
     return path

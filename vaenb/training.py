@@ -26,151 +26,280 @@ from .block import BlockTraining, Ordered, content_with_blocks
 from .file import locked, write_atomic
 
 # %% ../nbs/using/70_training.ipynb #6784aa28
-def epoch_order(
-    n, # int: examples
-    seed, # int
-    epoch, # int: counted from 0
-):         # (n,) ints
-    "The order of the examples in that epoch."
+def epoch_order(n, seed, epoch):
+    """The order of the examples in that epoch.
+
+    - n (int): examples
+    - seed: int
+    - epoch (int): counted from 0
+
+    Returns (n,) ints.
+    """
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 # %% ../nbs/using/70_training.ipynb #bb72fb25
-def ordered_batches(
-    arrays, # tuple of (n, ...) arrays, or of what is indexed like them
-    batch_size, # int
-    seed=0, # int: of the orders
-    first=0, # int: number of the first batch
-):         # `Ordered`
-    "The batches of a training from number `first` on, without an end: tuples of (batch_size, ...) arrays."
-    return Ordered(arrays, lambda epoch: epoch_order(len(arrays[0]), seed, epoch), batch_size, first)
+def ordered_batches(arrays, batch_size, seed=0, first=0):
+    """The batches of a training from number `first` on, without an end: tuples of (batch_size, ...) arrays.
+
+    - arrays: tuple of (n, ...) arrays, or of what is indexed like them
+    - batch_size: int
+    - seed (int): of the orders
+    - first (int): number of the first batch
+
+    Returns `Ordered`.
+    """
+    return Ordered(
+        arrays, lambda epoch: epoch_order(len(arrays[0]), seed, epoch), batch_size, first
+    )
 
 # %% ../nbs/using/70_training.ipynb #0d8cf807
 class StateError(ValueError):
     "A state of a training that cannot be used here; its text is one sentence."
 
-def _host(variable): # a copy, because JAX gives the memory of the variable away in its next step
+
+def _host(variable):
+    """A copy, because JAX gives the memory of the variable away in its next step."""
     value = np.array(ops.convert_to_numpy(variable))
-    return value if value.dtype.kind in "biuf" else value.astype("float32") # NumPy's files have no bfloat16
+    return (
+        value if value.dtype.kind in "biuf" else value.astype("float32")
+    )  # NumPy's files have no bfloat16
+
 
 def _variables(model):
-    groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metric": model.metrics_variables}
-    return {f"{kind}/{i:04d}": variable for kind, group in groups.items() for i, variable in enumerate(group)}
+    groups = {
+        "model": model.variables,
+        "optimizer": model.optimizer.variables,
+        "metric": model.metrics_variables,
+    }
+    return {
+        f"{kind}/{i:04d}": variable
+        for kind, group in groups.items()
+        for i, variable in enumerate(group)
+    }
 
-def training_state(
-    model, # a compiled Keras model
-):
-    "Every number that a step of training depends on and changes: a dict of arrays."
+
+def training_state(model):
+    """Every number that a step of training depends on and changes: a dict of arrays.
+
+    - model: a compiled Keras model
+    """
     return {name: _host(variable) for name, variable in _variables(model).items()}
 
-def restore_state(
-    model, # a compiled Keras model
-    state, # what `training_state` returned
-    metrics=True, # bool: the running means of the epoch, too?
-):
-    "Puts the state back, all of it or, with a `StateError`, nothing."
-    wanted = lambda names: {name for name in names if name.startswith(("model/", "optimizer/", "metric/")[:2 + metrics])}
+
+def restore_state(model, state, metrics=True):
+    """Puts the state back, all of it or, with a `StateError`, nothing.
+
+    - model: a compiled Keras model
+    - state: what `training_state` returned
+    - metrics (bool): the running means of the epoch, too?
+    """
+    wanted = lambda names: {
+        name
+        for name in names
+        if name.startswith(("model/", "optimizer/", "metric/")[: 2 + metrics])
+    }
     variables = _variables(model)
-    kinds = {name: [f"{a.dtype} {a.shape}" if a is not None else "missing" for a in (state.get(name), _host(variables[name]) if name in variables else None)]
-             for name in wanted(variables.keys() | state.keys())}
+    kinds = {
+        name: [
+            f"{a.dtype} {a.shape}" if a is not None else "missing"
+            for a in (state.get(name), _host(variables[name]) if name in variables else None)
+        ]
+        for name in wanted(variables.keys() | state.keys())
+    }
     for name, (there, here) in sorted(kinds.items()):
-        if there != here: raise StateError(f"the state belongs to another model or optimizer: {name} is {there} there and {here} here")
-    for name in kinds: variables[name].assign(state[name])
+        if there != here:
+            raise StateError(
+                f"the state belongs to another model or optimizer: {name} is {there} there and {here} here"
+            )
+    for name in kinds:
+        variables[name].assign(state[name])
 
 # %% ../nbs/using/70_training.ipynb #40705704
-def write_checkpoint(
-    path, # of a .npz file
-    state, # dict of arrays
-    facts, # dict of what JSON can hold
-):
-    "Writes the file whole or not at all; OSError with one sentence where it cannot."
+def write_checkpoint(path, state, facts):
+    """Writes the file whole or not at all; OSError with one sentence where it cannot.
+
+    - path: of a .npz file
+    - state: dict of arrays
+    - facts: dict of what JSON can hold
+    """
     memory = io.BytesIO()
-    np.savez(memory, facts=np.frombuffer(json.dumps({**facts, "arrays": sorted(state)}, default=lambda v: v.item()).encode(), "uint8"), **state)
-    try: write_atomic(path, memory.getvalue())
+    np.savez(
+        memory,
+        facts=np.frombuffer(
+            json.dumps({**facts, "arrays": sorted(state)}, default=lambda v: v.item()).encode(),
+            "uint8",
+        ),
+        **state,
+    )
+    try:
+        write_atomic(path, memory.getvalue())
     except OSError as error:
-        raise type(error)(f"the checkpoint {path} cannot be written ({error.strerror or error}); the one before it is whole: make room or name another place, and start again to go on from it") from error
+        raise type(error)(
+            f"the checkpoint {path} cannot be written ({error.strerror or error}); the one before it is whole: make room or name another place, and start again to go on from it"
+        ) from error
 
 # %% ../nbs/using/70_training.ipynb #488a32c5
 def _check_facts(facts):
-    if facts.get("vaenb_checkpoint") != 1: raise ValueError("it has another layout")
+    if facts.get("vaenb_checkpoint") != 1:
+        raise ValueError("it has another layout")
     whole = all(type(facts[name]) is int and facts[name] >= 0 for name in ("epoch", "step"))
-    plain = isinstance(facts["order"], dict) and facts["step"] < facts["order"]["steps"] and all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], dict) for pair in facts["callbacks"])
-    numbers = all(isinstance(v, (int, float)) for values in facts["history"].values() for v in values)
-    if not (whole and plain and numbers): raise ValueError("its facts are of the wrong kind")
+    plain = (
+        isinstance(facts["order"], dict)
+        and facts["step"] < facts["order"]["steps"]
+        and all(
+            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], dict)
+            for pair in facts["callbacks"]
+        )
+    )
+    numbers = all(
+        isinstance(v, (int, float)) for values in facts["history"].values() for v in values
+    )
+    if not (whole and plain and numbers):
+        raise ValueError("its facts are of the wrong kind")
     return facts
 
-def read_checkpoint(
-    path, # of a file that `write_checkpoint` wrote
-):
-    "State and facts; FileNotFoundError, or `StateError` with one sentence where the file is damaged or something else."
+
+def read_checkpoint(path):
+    """State and facts; FileNotFoundError, or `StateError` with one sentence where the file is damaged or something else.
+
+    - path: of a file that `write_checkpoint` wrote
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type for member in archive.infolist()): raise ValueError("it is compressed, which ours are not")
-        with np.load(path, allow_pickle=False) as file: state = {name: file[name] for name in file.files}
+            if any(member.compress_type for member in archive.infolist()):
+                raise ValueError("it is compressed, which ours are not")
+        with np.load(path, allow_pickle=False) as file:
+            state = {name: file[name] for name in file.files}
         facts = _check_facts(json.loads(state.pop("facts").tobytes()))
-        if facts.pop("arrays") != sorted(state): raise ValueError("other arrays than it was written with")
+        if facts.pop("arrays") != sorted(state):
+            raise ValueError("other arrays than it was written with")
         return state, facts
-    except FileNotFoundError: raise FileNotFoundError(f"there is no checkpoint {path}") from None
-    except Exception as error: # zipfile, zlib, NumPy and json each raise their own
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no checkpoint {path}") from None
+    except Exception as error:  # zipfile, zlib, NumPy and json each raise their own
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise StateError(f"{path} is not a whole checkpoint ({reason}): remove it to start from the beginning, or name another path") from error
+        raise StateError(
+            f"{path} is not a whole checkpoint ({reason}): remove it to start from the beginning, or name another path"
+        ) from error
 
 # %% ../nbs/using/70_training.ipynb #ab58c1f5
-def memory_of(
-    callback, # a Keras callback
-):
-    "What it remembers in numbers, words, and lists of numbers or of arrays, its constructor's arguments left out: a dict."
+def memory_of(callback):
+    """What it remembers in numbers, words, and lists of numbers or of arrays, its constructor's arguments left out: a dict.
+
+    - callback: a Keras callback
+    """
     plain = lambda v: v is None or isinstance(v, (bool, int, float, str, np.generic))
-    held = lambda v: plain(v) or isinstance(v, list) and (all(map(plain, v)) or all(isinstance(a, (np.ndarray, np.generic)) for a in v)) # get_weights gives a scalar as a NumPy number
-    left_out = {name for kind in type(callback).__mro__ for name in inspect.signature(kind.__init__).parameters} | vars(keras.callbacks.Callback()).keys()
+    held = lambda v: (
+        plain(v)
+        or isinstance(v, list)
+        and (all(map(plain, v)) or all(isinstance(a, (np.ndarray, np.generic)) for a in v))
+    )  # get_weights gives a scalar as a NumPy number
+    left_out = {
+        name
+        for kind in type(callback).__mro__
+        for name in inspect.signature(kind.__init__).parameters
+    } | vars(keras.callbacks.Callback()).keys()
     return {name: v for name, v in vars(callback).items() if held(v) and name not in left_out}
 
-def _changes(callbacks, before): # what has changed since: JSON, and arrays by name
+
+def _changes(callbacks, before):
+    """What has changed since: JSON, and arrays by name."""
     facts, arrays = [], {}
     for i, callback in enumerate(callbacks):
-        memory = {k: v for k, v in memory_of(callback).items() if isinstance(v, list) or before[i].get(k, callbacks) != v}
+        memory = {
+            k: v
+            for k, v in memory_of(callback).items()
+            if isinstance(v, list) or before[i].get(k, callbacks) != v
+        }
         for name, v in memory.items():
             if isinstance(v, list) and any(isinstance(a, np.ndarray) for a in v):
-                arrays.update({f"callback/{i}/{name}/{j:04d}": np.asarray(a) for j, a in enumerate(v)})
+                arrays.update(
+                    {f"callback/{i}/{name}/{j:04d}": np.asarray(a) for j, a in enumerate(v)}
+                )
                 memory[name] = {"arrays": len(v)}
         facts.append([type(callback).__name__, memory])
     return facts, arrays
 
+
 def _remember(callbacks, facts, state):
     for i, (callback, (kind, memory)) in enumerate(zip(callbacks, facts)):
         for name, v in memory.items():
-            if kind != type(callback).__name__ or name not in vars(callback): continue
-            setattr(callback, name, [state[f"callback/{i}/{name}/{j:04d}"] for j in range(v["arrays"])] if isinstance(v, dict) else v)
+            if kind != type(callback).__name__ or name not in vars(callback):
+                continue
+            setattr(
+                callback,
+                name,
+                [state[f"callback/{i}/{name}/{j:04d}"] for j in range(v["arrays"])]
+                if isinstance(v, dict)
+                else v,
+            )
 
 # %% ../nbs/using/70_training.ipynb #6c77a193
 class _Kept(keras.callbacks.CallbackList):
-    "The callbacks of a training, with its state: taken, written down and put back."
-    def __init__(
-        self,
-        path, # of the file, or None
-        order, # dict: what belongs to the order of the data, "steps" of an epoch among it
-        callbacks=(), # Keras callbacks
-        minutes=None, # float: see `fit_resumable`
-        every=None, # int: likewise
-        found=None, # what `read_checkpoint` returned: where to begin
-    ):
+    """The callbacks of a training, with its state: taken, written down and put back.
+
+    - path: of the file, or None
+    - order (dict): what belongs to the order of the data, "steps" of an epoch among it
+    - callbacks: Keras callbacks
+    - minutes (float): see `fit_resumable`
+    - every (int): likewise
+    - found (what `read_checkpoint` returned): where to begin
+    """
+
+    def __init__(self, path, order, callbacks=(), minutes=None, every=None, found=None):
         super().__init__(list(callbacks))
-        self.path, self.order, self.minutes, self.every, self.found = path, order, minutes, every, found
-        self.step, self.kept, self.bad, self.history, self.asked, self.written, self.cost = 0, None, None, {}, False, time.monotonic(), 0.0
-        if found: self.history = {name: list(values) for name, values in found[1]["history"].items()}
+        self.path, self.order, self.minutes, self.every, self.found = (
+            path,
+            order,
+            minutes,
+            every,
+            found,
+        )
+        self.step, self.kept, self.bad, self.history, self.asked, self.written, self.cost = (
+            0,
+            None,
+            None,
+            {},
+            False,
+            time.monotonic(),
+            0.0,
+        )
+        if found:
+            self.history = {name: list(values) for name, values in found[1]["history"].items()}
 
     def set_model(self, model):
         super().set_model(model)
-        self.trained = model # `self.model` would copy JAX's state back into the model at every look
+        self.trained = (
+            model  # `self.model` would copy JAX's state back into the model at every look
+        )
 
-    def due(self): return bool(self.path) and time.monotonic() - self.written > (100 * self.cost if self.minutes is None else 60 * self.minutes)
+    def due(self):
+        return bool(self.path) and time.monotonic() - self.written > (
+            100 * self.cost if self.minutes is None else 60 * self.minutes
+        )
 
     def keep(self, epoch, step=0, stop=False, write=True):
         "Takes the state as one to come back to, and writes it down; `bad` instead where its numbers are not finite."
         start, state = time.monotonic(), training_state(self.model)
-        if not all(np.isfinite(a).all() for name, a in state.items() if a.dtype.kind == "f" and not name.startswith("metric/")):
+        if not all(
+            np.isfinite(a).all()
+            for name, a in state.items()
+            if a.dtype.kind == "f" and not name.startswith("metric/")
+        ):
             self.fail(epoch, step)
         memory, arrays = _changes(self.callbacks, self.before)
-        self.kept = {**state, **arrays}, {"vaenb_checkpoint": 1, "epoch": epoch, "step": step, "stop": stop, "order": self.order, "history": self.history, "callbacks": memory}
+        self.kept = (
+            {**state, **arrays},
+            {
+                "vaenb_checkpoint": 1,
+                "epoch": epoch,
+                "step": step,
+                "stop": stop,
+                "order": self.order,
+                "history": self.history,
+                "callbacks": memory,
+            },
+        )
         if write and self.path:
             write_checkpoint(self.path, *self.kept)
             self.written = time.monotonic()
@@ -181,126 +310,236 @@ class _Kept(keras.callbacks.CallbackList):
         restore_state(self.model, state, metrics)
         _remember(self.callbacks, facts["callbacks"], state)
 
-    def fail(self, epoch, step): # steps of that epoch that were good
+    def fail(self, epoch, step):
+        """Steps of that epoch that were good."""
         self.bad = (epoch, step, self.step)
         raise FloatingPointError("the loss is not finite")
 
 # %% ../nbs/using/70_training.ipynb #43483f56
 class Checkpoint(_Kept):
     "Runs the callbacks of a training, writes its state down every so often, and ends it at a loss that is not finite."
+
     @property
-    def content_with_blocks(self): return all(map(content_with_blocks, self.callbacks))
+    def content_with_blocks(self):
+        return all(map(content_with_blocks, self.callbacks))
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.before = [memory_of(callback) for callback in self.callbacks]
-        if self.found: self.put_back(metrics=False)
-        self.keep(*([self.found[1][name] for name in ("epoch", "step", "stop")] if self.found else [0]), write=not self.found)
+        if self.found:
+            self.put_back(metrics=False)
+        self.keep(
+            *([self.found[1][name] for name in ("epoch", "step", "stop")] if self.found else [0]),
+            write=not self.found,
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
         self.epoch, self.step, self.offset = epoch, 0, 0
-        if self.found and self.found[1]["step"]: # in the middle of this epoch
+        if self.found and self.found[1]["step"]:  # in the middle of this epoch
             self.step = self.offset = self.found[1]["step"]
             self.put_back(metrics=True)
         self.found = None
 
     def on_train_batch_end(self, batch, logs=None):
-        for callback in self.callbacks: callback.on_train_batch_end(batch, logs)
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
         before, self.step = self.step, min(self.offset + batch + 1, self.order["steps"])
-        if not math.isfinite(logs["loss"]): self.fail(self.epoch, before)
+        if not math.isfinite(logs["loss"]):
+            self.fail(self.epoch, before)
         self.asked = self.trained.stop_training
         if self.step < self.order["steps"]:
-            if self.asked or self.due(): self.keep(self.epoch, self.step)
-        elif self.offset: self.trained.stop_training = True # the end of an epoch that began in its middle
+            if self.asked or self.due():
+                self.keep(self.epoch, self.step)
+        elif self.offset:
+            self.trained.stop_training = True  # the end of an epoch that began in its middle
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = self.asked
-        for callback in self.callbacks: callback.on_epoch_end(epoch, logs)
-        if not all(math.isfinite(v) for v in logs.values()): self.fail(epoch, self.order["steps"])
-        for name, v in logs.items(): self.history.setdefault(name, []).append(v)
-        if self.step < self.order["steps"]: return # interrupted: its state was taken after the batch
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
+        if not all(math.isfinite(v) for v in logs.values()):
+            self.fail(epoch, self.order["steps"])
+        for name, v in logs.items():
+            self.history.setdefault(name, []).append(v)
+        if self.step < self.order["steps"]:
+            return  # interrupted: its state was taken after the batch
         stop = self.model.stop_training
-        last = stop or epoch + 1 == self.params["epochs"] or self.every and (epoch + 1) % self.every == 0
+        last = (
+            stop
+            or epoch + 1 == self.params["epochs"]
+            or self.every
+            and (epoch + 1) % self.every == 0
+        )
         self.keep(epoch + 1, 0, stop and not self.asked, last or self.due())
 
 # %% ../nbs/using/70_training.ipynb #39d8a5d3
-def likely_cause(
-    model, # a Keras model, with the last weights that were good
-    x, # (n, ...): the batch after them
-):
-    "Why the loss may have ceased to be finite, and what to do: half a sentence."
+def likely_cause(model, x):
+    """Why the loss may have ceased to be finite, and what to do: half a sentence.
+
+    - model: a Keras model, with the last weights that were good
+    - x (n, ...): the batch after them
+    """
     most, rate = np.abs(x).max(), float(ops.convert_to_numpy(model.optimizer.learning_rate))
-    if not np.isfinite(most): return "the batch holds NaN or infinite values, so remove them from the data"
-    if most > 1000: return f"the data reach {most:.3g}, so scale them to about 1"
-    logvars = [model.posterior_params(x).get("logvar")] if hasattr(model, "posterior_params") else []
-    logvars += [ops.convert_to_numpy(model.likelihood.logvar())] if hasattr(getattr(model, "likelihood", None), "logvar") else []
-    far = [float(v) for a in logvars if a is not None for v in (a.min(), a.max()) if not -12 < v < 6]
-    if far and rate < 0.02: return f"a log-variance has reached {far[0]:.1f}, so fix the width of the likelihood or try a smaller learning rate than {rate:g}"
+    if not np.isfinite(most):
+        return "the batch holds NaN or infinite values, so remove them from the data"
+    if most > 1000:
+        return f"the data reach {most:.3g}, so scale them to about 1"
+    logvars = (
+        [model.posterior_params(x).get("logvar")] if hasattr(model, "posterior_params") else []
+    )
+    logvars += (
+        [ops.convert_to_numpy(model.likelihood.logvar())]
+        if hasattr(getattr(model, "likelihood", None), "logvar")
+        else []
+    )
+    far = [
+        float(v) for a in logvars if a is not None for v in (a.min(), a.max()) if not -12 < v < 6
+    ]
+    if far and rate < 0.02:
+        return f"a log-variance has reached {far[0]:.1f}, so fix the width of the likelihood or try a smaller learning rate than {rate:g}"
     return f"the learning rate of {rate:g} is too large for this model, so try {min(rate / 10, 1e-3):g}"
 
 # %% ../nbs/using/70_training.ipynb #06ae5f13
-def _failure(model, saver, arrays): # puts back what was good, and says what was not
+def _failure(model, saver, arrays):
+    """Puts back what was good, and says what was not."""
     restore_state(model, saver.kept[0], metrics=False)
     model.history.history = saver.history
     (epoch, step, until), order, good = saver.bad, saver.order, saver.kept[1]
-    since = f"batch {good['step']} of epoch {good['epoch'] + 1}" if good["step"] else f"epoch {good['epoch']}" if good["epoch"] else "before training"
-    some = itertools.islice(ordered_batches(arrays, order["batch_size"], order["seed"], epoch * order["steps"] + min(step, order["steps"] - 1)), max(1, until - step))
-    where = f"after epoch {epoch + 1}" if step == order["steps"] else f"from batch {step + 1} of epoch {epoch + 1} on" if until <= step + 1 else f"from one of the batches {step + 1} to {until} of epoch {epoch + 1} on"
-    return FloatingPointError(f"the loss is not finite {where}: {likely_cause(model, max((batch[0] for batch in some), key=lambda x: np.abs(x).max() if np.isfinite(x).all() else np.inf))}; the model has its weights from {since} again")
+    since = (
+        f"batch {good['step']} of epoch {good['epoch'] + 1}"
+        if good["step"]
+        else f"epoch {good['epoch']}"
+        if good["epoch"]
+        else "before training"
+    )
+    some = itertools.islice(
+        ordered_batches(
+            arrays,
+            order["batch_size"],
+            order["seed"],
+            epoch * order["steps"] + min(step, order["steps"] - 1),
+        ),
+        max(1, until - step),
+    )
+    where = (
+        f"after epoch {epoch + 1}"
+        if step == order["steps"]
+        else f"from batch {step + 1} of epoch {epoch + 1} on"
+        if until <= step + 1
+        else f"from one of the batches {step + 1} to {until} of epoch {epoch + 1} on"
+    )
+    return FloatingPointError(
+        f"the loss is not finite {where}: {likely_cause(model, max((batch[0] for batch in some), key=lambda x: np.abs(x).max() if np.isfinite(x).all() else np.inf))}; the model has its weights from {since} again"
+    )
 
 # %% ../nbs/using/70_training.ipynb #7b87fefa
-def _order(model, arrays, batch_size, seed): # what a training must have in common with the one that it goes on with
-    some = [np.ascontiguousarray(a[::max(1, len(a) // 100)]) for a in arrays]
-    return {"examples": len(arrays[0]), "batch_size": batch_size, "steps": -(-len(arrays[0]) // batch_size), "seed": seed, "data": zlib.crc32(b"".join(a.tobytes() for a in some)),
-            "model": type(model).__name__, "optimizer": type(model.optimizer).__name__, "backend": keras.backend.backend()}
+def _order(model, arrays, batch_size, seed):
+    """Returns what a training must have in common with the one that it goes on with."""
+    some = [np.ascontiguousarray(a[:: max(1, len(a) // 100)]) for a in arrays]
+    return {
+        "examples": len(arrays[0]),
+        "batch_size": batch_size,
+        "steps": -(-len(arrays[0]) // batch_size),
+        "seed": seed,
+        "data": zlib.crc32(b"".join(a.tobytes() for a in some)),
+        "model": type(model).__name__,
+        "optimizer": type(model.optimizer).__name__,
+        "backend": keras.backend.backend(),
+    }
 
-def _prepared(model, x, y): # the arrays, and the model compiled and built for them
-    if not hasattr(x, "shape") or not hasattr(x, "__getitem__"): raise ValueError("x is not an array: a training that can be taken up again draws its batches itself, so give it the examples as one array")
-    if hasattr(model, "check_data") and isinstance(x, np.ndarray): x, y = model.check_data(x), model.check_targets(x, y)
-    if hasattr(model, "choose_jit") and not model.compiled: model.compile()
-    if not isinstance(model, BlockTraining) and getattr(model, "steps_per_execution", 1) != 1: raise ValueError(f"the model is compiled with steps_per_execution={model.steps_per_execution}, with which Keras runs over the end of an epoch: compile it with 1")
-    if not model.built: model.build((None, *x.shape[1:]))
-    if not model.optimizer.built: model.optimizer.build(model.trainable_variables)
+
+def _prepared(model, x, y):
+    """The arrays, and the model compiled and built for them."""
+    if not hasattr(x, "shape") or not hasattr(x, "__getitem__"):
+        raise ValueError(
+            "x is not an array: a training that can be taken up again draws its batches itself, so give it the examples as one array"
+        )
+    if hasattr(model, "check_data") and isinstance(x, np.ndarray):
+        x, y = model.check_data(x), model.check_targets(x, y)
+    if hasattr(model, "choose_jit") and not model.compiled:
+        model.compile()
+    if not isinstance(model, BlockTraining) and getattr(model, "steps_per_execution", 1) != 1:
+        raise ValueError(
+            f"the model is compiled with steps_per_execution={model.steps_per_execution}, with which Keras runs over the end of an epoch: compile it with 1"
+        )
+    if not model.built:
+        model.build((None, *x.shape[1:]))
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     return (x,) if y is None else (x, y)
 
-def _find(path, order): # what the file holds, if there is one
-    for left in path.parent.glob(f".{path.name}.????????"): left.unlink() # by a process that was killed while it wrote
-    if not path.exists(): return None
+
+def _find(path, order):
+    """What the file holds, if there is one."""
+    for left in path.parent.glob(f".{path.name}.????????"):
+        left.unlink()  # by a process that was killed while it wrote
+    if not path.exists():
+        return None
     found = read_checkpoint(path)
     for name, value in order.items():
-        if found[1]["order"].get(name) != value: raise StateError(f"{path} is from a training with {name} {found[1]['order'].get(name)}, but this one has {value}: give it what it had, or name another path")
+        if found[1]["order"].get(name) != value:
+            raise StateError(
+                f"{path} is from a training with {name} {found[1]['order'].get(name)}, but this one has {value}: give it what it had, or name another path"
+            )
     return found
 
 # %% ../nbs/using/70_training.ipynb #d35634ba
 def fit_resumable(
-    model, # a compiled Keras model
-    x, # (n, ...) array, or what is indexed like one
-    y=None, # (n, ...) targets
+    model,
+    x,
+    y=None,
     *,
-    path=None, # .npz file with the state; where it exists, training goes on from it; None: none is written
-    epochs=1, # int: in all, those in the file included
-    batch_size=32, # int
-    seed=0, # int: of the order of the examples
-    minutes=None, # float: the state is written that often, within an epoch, too; None: so often that it takes one per cent of the time
-    every=None, # int: and after every so many epochs
-    callbacks=(), # Keras callbacks
-    **options, # for Keras's `fit`: validation_data, verbose
+    path=None,
+    epochs=1,
+    batch_size=32,
+    seed=0,
+    minutes=None,
+    every=None,
+    callbacks=(),
+    **options,
 ):
-    "Keras's `fit`, but called again after a crash it goes on as if nothing had happened; a `History` of all epochs, FloatingPointError where the loss is not finite."
+    """Keras's `fit`, but called again after a crash it goes on as if nothing had happened; a `History` of all epochs, FloatingPointError where the loss is not finite.
+
+    - model: a compiled Keras model
+    - x: (n, ...) array, or what is indexed like one
+    - y: (n, ...) targets
+    - path: .npz file with the state; where it exists, training goes on from it; None: none is
+      written
+    - epochs (int): in all, those in the file included
+    - batch_size: int
+    - seed (int): of the order of the examples
+    - minutes (float): the state is written that often, within an epoch, too; None: so often that
+      it takes one per cent of the time
+    - every (int): and after every so many epochs
+    - callbacks: Keras callbacks
+    - **options (for Keras's `fit`): validation_data, verbose
+    """
     arrays, path = _prepared(model, x, y), path and Path(path).expanduser()
     with locked(path) if path else nullcontext():
         order = _order(model, arrays, batch_size, seed)
         found = _find(path, order) if path else None
         epoch, step = (found[1]["epoch"], found[1]["step"]) if found else (0, 0)
         saver = Checkpoint(path, order, callbacks, minutes, every, found)
-        if found and step and f"metric/{len(model.metrics_variables):04d}" in found[0]: model.test_on_batch(*(a[:1] for a in arrays)) # makes TensorFlow create them
+        if found and step and f"metric/{len(model.metrics_variables):04d}" in found[0]:
+            model.test_on_batch(*(a[:1] for a in arrays))  # makes TensorFlow create them
         stream = ordered_batches(arrays, batch_size, seed, epoch * order["steps"] + step)
-        plain = {"x": iter(stream), "steps_per_epoch": stream.steps, "shuffle": False, "validation_batch_size": batch_size}
-        try: history = model.fit(**{**({"x": stream} if isinstance(model, BlockTraining) else plain), **options}, epochs=epochs,
-                                 initial_epoch=epochs if found and found[1]["stop"] else epoch, callbacks=[saver])
+        plain = {
+            "x": iter(stream),
+            "steps_per_epoch": stream.steps,
+            "shuffle": False,
+            "validation_batch_size": batch_size,
+        }
+        try:
+            history = model.fit(
+                **{**({"x": stream} if isinstance(model, BlockTraining) else plain), **options},
+                epochs=epochs,
+                initial_epoch=epochs if found and found[1]["stop"] else epoch,
+                callbacks=[saver],
+            )
         except FloatingPointError:
-            if not (saver.bad and saver.kept): raise
+            if not (saver.bad and saver.kept):
+                raise
             raise _failure(model, saver, arrays) from None
     history.history, history.epoch = saver.history, list(range(len(saver.history.get("loss", []))))
     return history

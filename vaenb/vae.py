@@ -14,7 +14,13 @@ import numpy as np
 from keras import layers, ops
 
 from .block import multiplications
-from .distribution import bound_logvar, monte_carlo_kl, normal_kl, normal_log_prob, sample_normal
+from vaenb.distribution import (
+    bound_logvar,
+    monte_carlo_kl,
+    normal_kl,
+    normal_log_prob,
+    sample_normal,
+)
 from .likelihood import Bernoulli, Part
 from .model import LatentModel, parts_for
 from .network import dense
@@ -22,54 +28,87 @@ from .network import dense
 # %% ../nbs/models/22_vae.ipynb #f43642e8
 class Codes(Part):
     "A distribution of codes, prior or posterior: bound to event_shape (latent_dim,)."
+
     @property
-    def latent_dim(self): return self.event_shape[0]
+    def latent_dim(self):
+        return self.event_shape[0]
 
 # %% ../nbs/models/22_vae.ipynb #cf424d16
 class Prior(Codes):
     "The protocol of p(z): a subclass supplies `log_prob` and `sample`."
-    def log_prob(self, z): raise NotImplementedError
 
-    def sample(self, n, seed=None, temperature=1.0): raise NotImplementedError
+    def log_prob(self, z):
+        raise NotImplementedError
 
-    def connect(self, model): # model: the VAE that is being built
-        "Takes what it needs of the model: shapes and bound methods, never layers, which Keras would save twice."
+    def sample(self, n, seed=None, temperature=1.0):
+        raise NotImplementedError
+
+    def connect(self, model):
+        """Takes what it needs of the model: shapes and bound methods, never layers, which Keras would save twice.
+
+        - model: the VAE that is being built
+        """
 
 # %% ../nbs/models/22_vae.ipynb #5f24b707
 @keras.saving.register_keras_serializable("vaenb")
 class StandardNormal(Prior):
     "The prior N(0, I)."
-    def log_prob(self, z): # z: (..., latent_dim)
-        "log p(z) in nats, (...)."
+
+    def log_prob(self, z):
+        """log p(z) in nats, (...).
+
+        - z (..., latent_dim)
+        """
         return normal_log_prob(z)
 
-    def sample(self, n, seed=None, temperature=1.0): # n: int; temperature: scales the standard deviation
-        "Codes drawn from the prior, (n, latent_dim)."
-        return temperature * keras.random.normal((n, self.latent_dim), seed=self.seed_generator if seed is None else seed)
+    def sample(self, n, seed=None, temperature=1.0):
+        """Codes drawn from the prior, (n, latent_dim).
+
+        - n: int
+        - temperature: scales the standard deviation
+        """
+        return temperature * keras.random.normal(
+            (n, self.latent_dim), seed=self.seed_generator if seed is None else seed
+        )
 
 # %% ../nbs/models/22_vae.ipynb #7e468c0c
 class Posterior(Codes):
     "The protocol of q(z|x): a subclass supplies `build`, `call`, `sample`, `log_prob` and `mean`."
+
     has_density = True  # whether log_prob works for codes that it has not drawn itself
 
-    def add_parameters(self): self.built = False  # the heads come with `build`, when the features' shape is known
+    def add_parameters(self):
+        self.built = False  # the heads come with `build`, when the features' shape is known
 
-    def variance(self, params): # params: dict of (n, ...)
-        "The variance of each coordinate, (n, d); ValueError where it is not known."
-        raise ValueError(f"{self} has no closed form for the variance of a code: use DiagonalNormal() or FullNormal()")
+    def variance(self, params):
+        """The variance of each coordinate, (n, d); ValueError where it is not known.
 
-    def has_kl(self, prior): # prior: the model's prior
-        "Whether `kl` has a closed form for this prior."
+        - params: dict of (n, ...)
+        """
+        raise ValueError(
+            f"{self} has no closed form for the variance of a code: use DiagonalNormal() or FullNormal()"
+        )
+
+    def has_kl(self, prior):
+        """Whether `kl` has a closed form for this prior.
+
+        - prior: the model's prior
+        """
         return False
 
-    def kl(self, params, prior, event_ndim=1): # params: dict of (n, ...); prior: the model's prior
-        "KL(q(z|x) || p(z)) in nats, (n,), in closed form; None where there is no closed form."
+    def kl(self, params, prior, event_ndim=1):
+        """KL(q(z|x) || p(z)) in nats, (n,), in closed form; None where there is no closed form.
+
+        - params: dict of (n, ...)
+        - prior: the model's prior
+        """
         return None
 
 # %% ../nbs/models/22_vae.ipynb #edd57d23
 @keras.saving.register_keras_serializable("vaenb")
 class DiagonalNormal(Posterior):
     "q(z|x) = N(mu(x), diag exp(logvar(x))), with heads of its own."
+
     def build(self, feature_shape):
         self.flatten = layers.Flatten()
         self.heads = layers.Dense(2 * self.latent_dim, name="heads", dtype="float32")
@@ -84,8 +123,11 @@ class DiagonalNormal(Posterior):
         z = sample_normal(params["mu"], params["logvar"], seed, n_samples)
         return z, self.log_prob(params, z)
 
-    def log_prob(self, params, z): # z: (n, k, d)
-        "log q(z|x) in nats, (n, k)."
+    def log_prob(self, params, z):
+        """log q(z|x) in nats, (n, k).
+
+        - z (n, k, d)
+        """
         return normal_log_prob(z, params["mu"][:, None], params["logvar"][:, None])
 
     def mean(self, params):
@@ -96,100 +138,156 @@ class DiagonalNormal(Posterior):
         "The posterior's variance, (n, d)."
         return ops.exp(params["logvar"])
 
-    def has_kl(self, prior): return isinstance(prior, StandardNormal)
+    def has_kl(self, prior):
+        return isinstance(prior, StandardNormal)
 
     def kl(self, params, prior, event_ndim=1):
         "KL(q || N(0, I)), (n,) or (n, d) with event_ndim=0 (Kingma and Welling 2014, appendix B)."
-        return normal_kl(params["mu"], params["logvar"], event_ndim=event_ndim) if self.has_kl(prior) else None
+        return (
+            normal_kl(params["mu"], params["logvar"], event_ndim=event_ndim)
+            if self.has_kl(prior)
+            else None
+        )
 
 # %% ../nbs/models/22_vae.ipynb #fe865a05
 class Objective(Part):
-    "What a VAE optimises: `loss` maps named terms to one value per example."
+    """What a VAE optimises: `loss` maps named terms to one value per example.
+
+    - n_samples (int): codes drawn per example
+    """
+
     arguments = ("n_samples",)
 
-    def __init__(
-        self,
-        n_samples=1, # int: codes drawn per example
-        **kwargs,
-    ):
-        if not isinstance(n_samples, int) or n_samples < 1: raise ValueError(f"n_samples is {n_samples!r}, but it must be a whole number of at least 1")
+    def __init__(self, n_samples=1, **kwargs):
+        if not isinstance(n_samples, int) or n_samples < 1:
+            raise ValueError(
+                f"n_samples is {n_samples!r}, but it must be a whole number of at least 1"
+            )
         super().__init__(n_samples=n_samples, **kwargs)
 
-    def loss(self, terms, model, training=False): raise NotImplementedError
+    def loss(self, terms, model, training=False):
+        raise NotImplementedError
 
-    def check(self, model): "Raises a ValueError of one sentence where the objective has no meaning for the model's other parts."
+    def check(self, model):
+        "Raises a ValueError of one sentence where the objective has no meaning for the model's other parts."
 
-    def begin_epoch(self, epoch): "Called before each epoch of a training, counted from 0."
+    def begin_epoch(self, epoch):
+        "Called before each epoch of a training, counted from 0."
 
     def route(self, posterior, params, z, log_qz_x):
         "The codes (n, k, d) and log q(z|x) (n, k) of a training step, as gradients should see them."
         return {"z": z, "log_qz_x": log_qz_x}
 
 # %% ../nbs/models/22_vae.ipynb #27da76c2
-def warmup_weight(
-    epoch, # int: counted from 0
-    warmup, # int: epochs until the weight is 1; 0: none
-    cycle=None, # int: epochs until it starts over; None: never
-):         # float in (0, 1]
-    "The fraction of the full weight that an epoch gets; it rises linearly."
+def warmup_weight(epoch, warmup, cycle=None):
+    """The fraction of the full weight that an epoch gets; it rises linearly.
+
+    - epoch (int): counted from 0
+    - warmup (int): epochs until the weight is 1; 0: none
+    - cycle (int): epochs until it starts over; None: never
+
+    Returns float in (0, 1].
+    """
     return min(1.0, ((epoch % cycle if cycle else epoch) + 1) / max(warmup, 1))
 
 # %% ../nbs/models/22_vae.ipynb #cae0b770
 @keras.saving.register_keras_serializable("vaenb")
 class ELBO(Objective):
-    "The evidence lower bound with a weight on its KL term; beta=1 is the bound itself."
+    """The evidence lower bound with a weight on its KL term; beta=1 is the bound itself.
+
+    - beta (float >= 0): weight of the KL
+    - n_samples (int): codes drawn per example
+    - warmup (int): epochs over which the weight rises to beta
+    - cycle (int): epochs after which the warm-up starts over
+    - kl: "closed": in closed form; "sampled": log q - log p at the draws; "auto": closed where it
+      exists
+    """
+
     arguments = ("beta", "n_samples", "warmup", "cycle", "kl")
 
-    def __init__(
-        self,
-        beta=1.0, # float >= 0: weight of the KL
-        n_samples=1, # int: codes drawn per example
-        *,
-        warmup=0, # int: epochs over which the weight rises to beta
-        cycle=None, # int: epochs after which the warm-up starts over
-        kl="auto", # "closed": in closed form; "sampled": log q - log p at the draws; "auto": closed where it exists
-        **kwargs,
-    ):
-        if not beta >= 0: raise ValueError(f"beta is {beta}, but the weight of the KL must not be negative")
-        if not (isinstance(warmup, int) and warmup >= 0) or cycle is not None and not (isinstance(cycle, int) and cycle >= max(warmup, 1)):
-            raise ValueError(f"warmup is {warmup!r} and cycle is {cycle!r}, but both count epochs, and a cycle cannot be shorter than its warm-up")
-        if kl not in ("auto", "closed", "sampled"): raise ValueError(f"kl is {kl!r}, but it must be 'auto', 'closed' or 'sampled'")
+    def __init__(self, beta=1.0, n_samples=1, *, warmup=0, cycle=None, kl="auto", **kwargs):
+        if not beta >= 0:
+            raise ValueError(f"beta is {beta}, but the weight of the KL must not be negative")
+        if (
+            not (isinstance(warmup, int) and warmup >= 0)
+            or cycle is not None
+            and not (isinstance(cycle, int) and cycle >= max(warmup, 1))
+        ):
+            raise ValueError(
+                f"warmup is {warmup!r} and cycle is {cycle!r}, but both count epochs, and a cycle cannot be shorter than its warm-up"
+            )
+        if kl not in ("auto", "closed", "sampled"):
+            raise ValueError(f"kl is {kl!r}, but it must be 'auto', 'closed' or 'sampled'")
         super().__init__(n_samples, beta=float(beta), warmup=warmup, cycle=cycle, kl=kl, **kwargs)
-        self.kl_weight = self.add_weight(shape=(), initializer=keras.initializers.Constant(beta), trainable=False, name="kl_weight")
+        self.kl_weight = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(beta),
+            trainable=False,
+            name="kl_weight",
+        )
 
     def check(self, model):
         if self.kl == "closed" and not model.posterior.has_kl(model.prior):
-            raise ValueError(f"the KL from {model.posterior} to {model.prior} has no closed form: leave kl='auto', or use DiagonalNormal() with StandardNormal()")
+            raise ValueError(
+                f"the KL from {model.posterior} to {model.prior} has no closed form: leave kl='auto', or use DiagonalNormal() with StandardNormal()"
+            )
 
     def begin_epoch(self, epoch):
-        if self.warmup: self.kl_weight.assign(self.beta * warmup_weight(epoch, self.warmup, self.cycle))
+        if self.warmup:
+            self.kl_weight.assign(self.beta * warmup_weight(epoch, self.warmup, self.cycle))
 
-    def rate(self, terms): # terms: kl (n,), log_qz_x and log_pz (n, k)
-        "The price of the code in nats, (n,)."
-        return monte_carlo_kl(terms["log_qz_x"], terms["log_pz"]) if self.kl == "sampled" else terms["kl"]
+    def rate(self, terms):
+        """The price of the code in nats, (n,).
 
-    def loss(self, terms, model, training=False): # terms: log_px_z (n, k), and those of `rate`
-        "The loss per example in nats, (n,)."
+        - terms: kl (n,), log_qz_x and log_pz (n, k)
+        """
+        return (
+            monte_carlo_kl(terms["log_qz_x"], terms["log_pz"])
+            if self.kl == "sampled"
+            else terms["kl"]
+        )
+
+    def loss(self, terms, model, training=False):
+        """The loss per example in nats, (n,).
+
+        - terms: log_px_z (n, k), and those of `rate`
+        """
         return self.kl_weight * self.rate(terms) - ops.mean(terms["log_px_z"], axis=1)
 
 # %% ../nbs/models/22_vae.ipynb #27b933b2
 class _Terms(LatentModel):
     "A VAE's tensors: from a batch to named terms, and from terms to a loss."
-    def __init__(self, encoder, decoder, *, latent_dim, likelihood=None, posterior=None, prior=None, objective=None, **kwargs):
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        *,
+        latent_dim,
+        likelihood=None,
+        posterior=None,
+        prior=None,
+        objective=None,
+        **kwargs,
+    ):
         super().__init__(encoder, decoder, latent_dim, likelihood or Bernoulli(), **kwargs)
         self.posterior = (posterior or DiagonalNormal()).bind((self.latent_dim,))
         self.prior = (prior or StandardNormal()).bind((self.latent_dim,))
         self.objective = objective or ELBO()
         self.objective.check(self)
-        self.objective.built = True  # a part that is never called as a layer, for which Keras would wait
+        self.objective.built = (
+            True  # a part that is never called as a layer, for which Keras would wait
+        )
         self.trackers = [keras.metrics.Mean(name=name) for name in ("elbo", "reconstruction", "kl")]
         self.build_if_known()
 
     def build_heads(self, feature_shape):
-        if not self.posterior.built: self.posterior.build(feature_shape)
+        if not self.posterior.built:
+            self.posterior.build(feature_shape)
         self.prior.connect(self)
 
-    def features(self, z): # z: (n, k, d)
+    def features(self, z):
+        """- z (n, k, d)"""
         flat = self.decoder(ops.reshape(z, (-1, self.latent_dim)))
         return ops.cast(ops.reshape(flat, (-1, z.shape[1], *flat.shape[1:])), "float32")
 
@@ -197,125 +295,208 @@ class _Terms(LatentModel):
         x = self.observed(x, training)
         params = self.posterior(self.encoder(x, training=training))
         z, log_qz_x = self.posterior.sample(params, n_samples, seed)
-        terms = self.objective.route(self.posterior, params, z, log_qz_x) if training else {"z": z, "log_qz_x": log_qz_x}
+        terms = (
+            self.objective.route(self.posterior, params, z, log_qz_x)
+            if training
+            else {"z": z, "log_qz_x": log_qz_x}
+        )
         log_pz = self.prior.log_prob(terms["z"])
         closed = self.posterior.kl(params, self.prior)
-        return {**terms, "params": params, "log_pz": log_pz,
-                "log_px_z": self.likelihood.log_prob(x[:, None], self.features(terms["z"]), training),
-                "kl": monte_carlo_kl(terms["log_qz_x"], log_pz) if closed is None else closed}
+        return {
+            **terms,
+            "params": params,
+            "log_pz": log_pz,
+            "log_px_z": self.likelihood.log_prob(x[:, None], self.features(terms["z"]), training),
+            "kl": monte_carlo_kl(terms["log_qz_x"], log_pz) if closed is None else closed,
+        }
 
     def call(self, x, training=False):
-        return self.terms(x, self.objective.n_samples, self.train_seed if training else self.eval_seed, training)
+        return self.terms(
+            x, self.objective.n_samples, self.train_seed if training else self.eval_seed, training
+        )
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = self.objective.loss(y_pred, self, training)
         reconstruction = ops.mean(y_pred["log_px_z"], axis=1)
-        for tracker, value in zip(self.trackers, (reconstruction - y_pred["kl"], reconstruction, y_pred["kl"])):
+        for tracker, value in zip(
+            self.trackers, (reconstruction - y_pred["kl"], reconstruction, y_pred["kl"])
+        ):
             tracker.update_state(value)
-        if sample_weight is not None: loss = loss * ops.cast(sample_weight, loss.dtype)
+        if sample_weight is not None:
+            loss = loss * ops.cast(sample_weight, loss.dtype)
         return ops.mean(loss) + sum(self.losses)
 
 
 class _Epochs(keras.callbacks.Callback):
     "Tells the objective which epoch begins."
-    def on_epoch_begin(self, epoch, logs=None): self.model.objective.begin_epoch(epoch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.objective.begin_epoch(epoch)
 
 # %% ../nbs/models/22_vae.ipynb #2fb9e7e8
 class _Fitted(_Terms):
     "A VAE's training: parts that need to see data have seen them, and what cannot be trained on is refused."
+
     def check_targets(self, x, y, name="y"):
-        if y is not None and y is not x and not (np.shape(x) == np.shape(y) and np.array_equal(x, y)):
-            raise ValueError(f"{name} differs from x, but a VAE models x itself: call fit(x) or fit(x, x); labels and other targets are not used")
+        if (
+            y is not None
+            and y is not x
+            and not (np.shape(x) == np.shape(y) and np.array_equal(x, y))
+        ):
+            raise ValueError(
+                f"{name} differs from x, but a VAE models x itself: call fit(x) or fit(x, x); labels and other targets are not used"
+            )
 
     def compile(self, optimizer="adam", loss=None, **kwargs):
         "Keras's `compile`; a `loss` is set aside with a warning, because the objective is the loss."
-        if loss is not None: warnings.warn(f"{type(self).__name__} maximises its objective, {type(self.objective).__name__}; the loss given to compile is not used", stacklevel=2)
+        if loss is not None:
+            warnings.warn(
+                f"{type(self).__name__} maximises its objective, {type(self.objective).__name__}; the loss given to compile is not used",
+                stacklevel=2,
+            )
         super().compile(optimizer, **kwargs)
 
-    def adapt(self, x): # x: (n, *image_shape), training data
-        "Itself, after its prior and objective have taken what they need from the data."
+    def adapt(self, x):
+        """Itself, after its prior and objective have taken what they need from the data.
+
+        - x (n, *image_shape): training data
+        """
         for part in (self.prior, self.objective):
-            if not part.ready: part.adapt(x)
+            if not part.ready:
+                part.adapt(x)
         return self
 
     def check_data(self, x, name="x", once=False):
-        if once: self.require()
+        if once:
+            self.require()
         return super().check_data(x, name, once)
 
     def require(self):
         for part in (self.prior, self.objective):
-            if not part.ready: raise ValueError(f"{part} has not seen training data yet: make the model with for_data(x, ...), or call model.adapt(x) with an array first")
+            if not part.ready:
+                raise ValueError(
+                    f"{part} has not seen training data yet: make the model with for_data(x, ...), or call model.adapt(x) with an array first"
+                )
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
+    ):
         "Keras's `fit`, after the data have been checked; the objective's schedule counts the epochs."
-        if hasattr(x, "__array__") and not (self.prior.ready and self.objective.ready): self.adapt(self.check_data(x))
+        if hasattr(x, "__array__") and not (self.prior.ready and self.objective.ready):
+            self.adapt(self.check_data(x))
         self.require()
-        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [c for c in (callbacks,) if c]
-        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=[_Epochs(), *callbacks], **kwargs)
+        callbacks = (
+            callbacks if isinstance(callbacks, (list, tuple)) else [c for c in (callbacks,) if c]
+        )
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=[_Epochs(), *callbacks],
+            **kwargs,
+        )
 
 # %% ../nbs/models/22_vae.ipynb #fc9644d2
 @keras.saving.register_keras_serializable("vaenb")
 class VAE(_Fitted):
     "A variational autoencoder from five parts: network, likelihood, posterior, prior and objective."
-    def codes(self, x): return self.posterior.mean(self.posterior(self.encoder(x)))
 
-    def parameters_of(self, x): return self.posterior(self.encoder(x))
+    def codes(self, x):
+        return self.posterior.mean(self.posterior(self.encoder(x)))
+
+    def parameters_of(self, x):
+        return self.posterior(self.encoder(x))
 
     def log_weights(self, x, n_samples):
         terms = self.terms(x, n_samples, self.eval_seed)
         return terms["log_px_z"] + terms["log_pz"] - terms["log_qz_x"]
 
-    def posterior_params(self, x): # x: (n, *image_shape)
-        "Parameters of q(z|x), a dict of arrays (n, ...)."
+    def posterior_params(self, x):
+        """Parameters of q(z|x), a dict of arrays (n, ...).
+
+        - x (n, *image_shape)
+        """
         return self._run("parameters_of", self.check_data(x), batch_size=self.rows)
 
     def draw_codes(self, n, seed=None, temperature=1.0):
         self.require()
         return ops.convert_to_numpy(self.prior.sample(n, seed, temperature))
 
-    def log_likelihood(
-        self,
-        x, # (n, *image_shape)
-        n_samples=1000, # int: codes drawn per example
-        seed=0, # int: of the draws
-    ):
-        "log p(x) in nats per example, (n,), estimated with importance samples (Burda et al. 2016, eq. 8); low by chance rather than high."
-        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1: raise ValueError(f"n_samples is {n_samples!r}, but it must be a whole number of at least 1")
+    def log_likelihood(self, x, n_samples=1000, seed=0):
+        """log p(x) in nats per example, (n,), estimated with importance samples (Burda et al. 2016, eq. 8); low by chance rather than high.
+
+        - x (n, *image_shape)
+        - n_samples (int): codes drawn per example
+        - seed (int): of the draws
+        """
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+            raise ValueError(
+                f"n_samples is {n_samples!r}, but it must be a whole number of at least 1"
+            )
         x = self.check_data(x, once=True)
         self.rewind(seed)
-        even = lambda n, most: -(-n // -(-n // most))  # parts of nearly one size, which is compiled once
-        budget = max(1, 2**(21 if keras.backend.backend() == "jax" else 22) // int(np.prod(self.image_shape)))  # what a processor keeps near; on JAX each number takes twice as long beyond
+        even = lambda n, most: (
+            -(-n // -(-n // most))
+        )  # parts of nearly one size, which is compiled once
+        budget = max(
+            1,
+            2 ** (21 if keras.backend.backend() == "jax" else 22) // int(np.prod(self.image_shape)),
+        )  # what a processor keeps near; on JAX each number takes twice as long beyond
         chunk = even(n_samples, min(128, budget))
         grain = max(1, budget // chunk // 8)  # so that few numbers of rows are ever compiled
-        rows, long = grain * -(-even(len(x), budget // chunk) // grain), len(x) * n_samples * multiplications(self.decoder) > 4e11  # some ten seconds
+        rows, long = (
+            grain * -(-even(len(x), budget // chunk) // grain),
+            len(x) * n_samples * multiplications(self.decoder) > 4e11,
+        )  # some ten seconds
         total = np.full(len(x), -np.inf)
         for done in range(0, n_samples, chunk):
-            log_w = self._run("log_weights", x, batch_size=rows, long=long, n_samples=min(chunk, n_samples - done))
+            log_w = self._run(
+                "log_weights", x, batch_size=rows, long=long, n_samples=min(chunk, n_samples - done)
+            )
             total = np.logaddexp(total, np.logaddexp.reduce(log_w.astype("float64"), axis=1))
         return total - np.log(n_samples)
 
     def get_config(self):
-        return {**super().get_config(), **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("posterior", "prior", "objective")}}
+        return {
+            **super().get_config(),
+            **{
+                name: keras.saving.serialize_keras_object(getattr(self, name))
+                for name in ("posterior", "prior", "objective")
+            },
+        }
 
 # %% ../nbs/models/22_vae.ipynb #b77c1e80
 @keras.saving.register_keras_serializable("vaenb")
 class VariationalAutoencoder(VAE):
-    "A `VAE` for vectors, with the four numbers of the article as its arguments."
-    def __init__(
-        self,
-        input_dim, # int: length of an example
-        encoding_dim, # int: width of the hidden layer on each side
-        output_dim, # int: equal to input_dim, because a VAE reconstructs its input
-        z_dim, # int: length of a code
-        likelihood=None, # None: Bernoulli that reads grey values as chances
-        **parts, # posterior, prior, objective
-    ):
-        if output_dim != input_dim: raise ValueError(f"output_dim is {output_dim} and input_dim is {input_dim}, but a VAE reconstructs its input: make them equal")
-        self.dims = dict(input_dim=input_dim, encoding_dim=encoding_dim, output_dim=output_dim, z_dim=z_dim)
+    """A `VAE` for vectors, with the four numbers of the article as its arguments.
+
+    - input_dim (int): length of an example
+    - encoding_dim (int): width of the hidden layer on each side
+    - output_dim (int): equal to input_dim, because a VAE reconstructs its input
+    - z_dim (int): length of a code
+    - likelihood: None: Bernoulli that reads grey values as chances
+    - **parts: posterior, prior, objective
+    """
+
+    def __init__(self, input_dim, encoding_dim, output_dim, z_dim, likelihood=None, **parts):
+        if output_dim != input_dim:
+            raise ValueError(
+                f"output_dim is {output_dim} and input_dim is {input_dim}, but a VAE reconstructs its input: make them equal"
+            )
+        self.dims = dict(
+            input_dim=input_dim, encoding_dim=encoding_dim, output_dim=output_dim, z_dim=z_dim
+        )
         likelihood = (likelihood or Bernoulli(binarize=True)).bind((input_dim,))
-        encoder, decoder = dense([encoding_dim])((input_dim,), z_dim, likelihood.feature_shape((input_dim,)))
+        encoder, decoder = dense([encoding_dim])(
+            (input_dim,), z_dim, likelihood.feature_shape((input_dim,))
+        )
         super().__init__(encoder, decoder, latent_dim=z_dim, likelihood=likelihood, **parts)
 
     def get_config(self):
         config = super().get_config()
-        return {**{k: v for k, v in config.items() if k not in ("encoder", "decoder", "latent_dim")}, **self.dims}
+        return {
+            **{k: v for k, v in config.items() if k not in ("encoder", "decoder", "latent_dim")},
+            **self.dims,
+        }
