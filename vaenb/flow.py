@@ -233,6 +233,7 @@ class MADE(Part):
 
     def call(self, x, context=None):
         """- x (..., d)
+
         - context (..., context_dim)
         """
         for i, (mask, kernel, bias, slope) in enumerate(self.layers):
