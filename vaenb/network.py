@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['dense_encoder', 'dense_decoder', 'halvings', 'conv_encoder', 'subpixel', 'conv_decoder', 'resnet_encoder',
-           'resnet_decoder', 'Network', 'dense', 'conv', 'resnet', 'network_for', 'check_pair']
+           'resnet_decoder', 'Network', 'dense', 'conv', 'resnet', 'network_for', 'joint_networks', 'last_activation',
+           'check_pair']
 
 # %% ../nbs/foundations/16_network.ipynb #ee70bac6
 import math
@@ -439,46 +440,121 @@ def network_for(image_shape, name="auto"):
     n = max(1, math.ceil(math.log2(side / 7)))
     return {"conv": conv, "resnet": resnet}[name](filters=(32,) + (64,) * (n - 1))
 
+# %% ../nbs/foundations/16_network.ipynb #750df62d
+def _beside(x, c, shape):
+    "x (n, *shape) with the vector c beside it: at the end, or as channels at every place."
+    if len(shape) > 1:
+        places = math.prod(shape[:-1])
+        c = layers.Reshape((*shape[:-1], c.shape[-1]))(layers.RepeatVector(places)(c))
+    return layers.Concatenate()([x, c])
+
+
+def joint_networks(
+    builder,
+    input_shape,
+    code_shape,
+    output_shape=None,
+    output_bias=None,
+    *,
+    missing=False,
+    condition_dim=0,
+):
+    """An encoder that sees more than x, and a decoder that sees more than z.
+
+    - builder: such as `dense()`
+    - input_shape (tuple): shape of one example
+    - code_shape (tuple): shape of one code
+    - output_shape (tuple): what the likelihood needs from the decoder
+    - output_bias (output_shape): where the output starts
+    - missing (bool): the encoder's inputs are x and the mask of what is observed
+    - condition_dim (int): length of a vector c that both networks receive as their last input
+
+    Returns (encoder, decoder): the encoder takes x or a list [x, mask, c] of what there is, the
+    decoder z or [z, c].
+    """
+    code, shape = math.prod(code_shape), tuple(input_shape)
+    if not missing and not condition_dim and len(code_shape) == 1:
+        return builder(shape, code, output_shape, output_bias)
+    x = layers.Input(shape, name="x")
+    c = layers.Input((condition_dim,), name="condition") if condition_dim else None
+    inputs, seen = [x], x
+    if missing:
+        inputs.append(layers.Input(shape, name="mask"))
+        seen = layers.Concatenate()([x, inputs[1]])
+    if c is not None:
+        inputs.append(c)
+        seen = _beside(seen, c, shape)
+    inner, _ = builder(tuple(seen.shape[1:]), code, output_shape, output_bias)
+    encoder = keras.Model(inputs if len(inputs) > 1 else x, inner(seen), name="encoder")
+    z = layers.Input(code_shape, name="z")
+    flat = layers.Flatten()(z) if len(code_shape) > 1 else z
+    flat = flat if c is None else layers.Concatenate()([flat, c])
+    _, inner = builder(shape, code + condition_dim, output_shape, output_bias)
+    return encoder, keras.Model(z if c is None else [z, c], inner(flat), name="decoder")
+
 # %% ../nbs/foundations/16_network.ipynb #bbd8c22b
-def _symbolic_shape(model, role, shape):
-    "Shape of what the model gives for inputs (n, *shape), without n; ValueError in one sentence when it gives nothing usable."
+def _symbolic_outputs(model, role, shapes):
+    "Shapes of what the model gives for inputs of these shapes, without n; ValueError in one sentence."
+    inputs = [keras.KerasTensor((None, *shape), dtype=keras.config.floatx()) for shape in shapes]
     try:
-        result = model(keras.KerasTensor((None, *shape), dtype=keras.config.floatx()))
+        result = model(inputs if len(inputs) > 1 else inputs[0])
     except Exception as error:
         lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
         reason = next(
             (line for line in lines if line and not line.startswith("Exception encountered")),
             type(error).__name__,
         )
-        raise ValueError(f"The {role} does not take inputs of shape {shape}: {reason}") from error
-    if not isinstance(result, keras.KerasTensor):
-        raise ValueError(
-            f"The {role} gives a {type(result).__name__}, but it must give one tensor."
-        )
-    return tuple(result.shape[1:])
+        given = " and ".join(map(str, shapes))
+        raise ValueError(f"The {role} does not take inputs of shape {given}: {reason}") from error
+    results = list(result) if isinstance(result, (list, tuple)) else [result]
+    wrong = [r for r in results if not isinstance(r, keras.KerasTensor)]
+    if wrong or not results:
+        what = type(wrong[0] if wrong else result).__name__
+        raise ValueError(f"The {role} gives a {what}, but it must give one tensor.")
+    return [tuple(r.shape[1:]) for r in results]
+
+# %% ../nbs/foundations/16_network.ipynb #1bd21c1d
+def last_activation(model):
+    """The name of the activation that the network ends with; "linear" where it has none or is not known.
+
+    - model: a Keras model; layers that only reshape are passed over
+    """
+    passed = (layers.Reshape, layers.Flatten, layers.InputLayer, layers.Dropout)
+    for layer in reversed(getattr(model, "layers", [])):
+        if isinstance(layer, keras.Model):
+            return last_activation(layer)
+        if isinstance(layer, passed):
+            continue
+        if isinstance(layer, (layers.ReLU, layers.LeakyReLU, layers.Softmax)):
+            return type(layer).__name__.lower()
+        return getattr(getattr(layer, "activation", None), "__name__", "linear")
+    return "linear"
 
 # %% ../nbs/foundations/16_network.ipynb #7c2022a0
-def check_pair(encoder, decoder, input_shape, latent_dim, output_shape=None):
-    """The number of features the encoder gives. Builds both models where they are not; ValueError, in one sentence, when a shape does not fit.
+def check_pair(encoder, decoder, input_shape, code_shape, output_shape=None, others=((), ())):
+    """The shapes of the features that the encoder gives, one for each level of codes.
 
-    - encoder (Keras model): (n, *input_shape) -> (n, features)
-    - decoder (Keras model): (n, d) -> (n, *output_shape)
+    Builds both models where they are not; ValueError, in one sentence, when a shape does not fit.
+
+    - encoder (Keras model): (n, *input_shape) -> (n, features), or a list of such
+    - decoder (Keras model): (n, *code_shape) -> (n, *output_shape)
     - input_shape (tuple): shape of one example
-    - latent_dim (int): length d of a code
+    - code_shape (int or tuple): shape of one code
     - output_shape (tuple): what the likelihood needs from the decoder; None: `input_shape`
+    - others: shapes of the further inputs of the encoder, and of the decoder
     """
-    shape = _sizes(input_shape, "input_shape")
+    shape, code = _sizes(input_shape, "input_shape"), _sizes(code_shape, "latent_dim")
     wanted = shape if output_shape is None else _sizes(output_shape, "output_shape")
-    features, given = (
-        _symbolic_shape(encoder, "encoder", shape),
-        _symbolic_shape(decoder, "decoder", _sizes(latent_dim, "latent_dim")),
-    )
-    if len(features) != 1 or features[0] is None:
-        raise ValueError(
-            f"The encoder gives {features} for each example, but one vector of known length is needed: end it with keras.layers.Flatten()."
-        )
+    features = _symbolic_outputs(encoder, "encoder", [shape, *others[0]])
+    given = _symbolic_outputs(decoder, "decoder", [code, *others[1]])[0]
+    for found in features:
+        if None in found or len(code) == 1 and len(found) != 1:
+            raise ValueError(
+                f"The encoder gives {found} for each example, but one vector of known length is "
+                "needed: end it with keras.layers.Flatten()."
+            )
     if len(given) == len(wanted) and all(g in (None, w) for g, w in zip(given, wanted)):
-        return features[0]
+        return features
     same = None not in given and math.prod(given) == math.prod(wanted)
     remedy = (
         f"keras.layers.Reshape({wanted})"
