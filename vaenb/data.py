@@ -10,6 +10,7 @@ __all__ = ['NAMES', 'Split', 'example_grid', 'png_uri', 'Dataset', 'split_rows',
 import base64
 import html
 import io
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from vaenb.shapes import (
     SHAPE_NAMES,
     ShapeImages,
     batches,
+    ceil_div,
     factor_classes,
     factor_values,
 )
@@ -29,12 +31,20 @@ from vaenb.shapes import (
 # %% ../nbs/foundations/10_data.ipynb #ddf9b33b
 @dataclass(eq=False, repr=False)
 class Split:
-    "Examples and what is known about each of them; raises ValueError where the lengths differ."
+    """Examples, and what is known about each of them.
 
-    x: object  # (n, *event) float32 array, or something that is indexed like one
-    labels: np.ndarray | None = None  # (n,) ints
-    factors: np.ndarray | None = None  # (n, f) ints, the class of each known cause
-    factor_values: np.ndarray | None = None  # (n, f) floats, its value
+    - x ((n, *event) float32 array, or an object that is indexed like one): the examples
+    - labels ((n,) ints, or None): their classes
+    - factors ((n, f) ints, or None): the class of each known cause
+    - factor_values ((n, f) floats, or None): the value of each known cause
+
+    Raises ValueError where the lengths differ.
+    """
+
+    x: object
+    labels: np.ndarray | None = None
+    factors: np.ndarray | None = None
+    factor_values: np.ndarray | None = None
 
     def __post_init__(self):
         for name in ("labels", "factors", "factor_values"):
@@ -49,20 +59,25 @@ class Split:
 
     def __repr__(self):
         known = [name for name in ("labels", "factors") if getattr(self, name) is not None]
-        return f"Split of {len(self):,} examples, x {tuple(self.x.shape)}" + (
-            f", with {' and '.join(known)}" if known else ""
-        )
+        beside = f", with {' and '.join(known)}" if known else ""
+        return f"Split of {len(self):,} examples, x {tuple(self.x.shape)}{beside}"
 
     def batches(self, batch_size=128, shuffle=True, seed=0):
-        "This split's `x` in `batches` for `fit`: the way to train where `x` is not a plain array."
+        """A `keras.utils.PyDataset` of this split's `x`, for `fit` and `predict`; see `batches`.
+
+        - batch_size (int): examples in a batch
+        - shuffle (bool): a new order in every epoch
+        - seed (int): seed of the orders
+        """
         return batches(self.x, batch_size, shuffle, seed)
 
 # %% ../nbs/foundations/10_data.ipynb #6a92451b
 def example_grid(split, rows=2, columns=10):
     """(rows, columns, h, w, c) float32 array of examples; NaN where there are not enough.
 
-    - split: a `Split` of images
-    - columns: where there are labels, a column holds one class
+    - split (Split): of images
+    - rows (int): rows of the grid
+    - columns (int): columns of the grid; where there are labels, a column holds one class
     """
     labels = np.zeros(len(split)) if split.labels is None else split.labels
     classes = np.unique(labels)
@@ -76,26 +91,21 @@ def example_grid(split, rows=2, columns=10):
 
 # %% ../nbs/foundations/10_data.ipynb #da676932
 def png_uri(grid, low=0.0, high=1.0, height=64):
-    """A `data:` address that holds the images as one PNG, with white lines between them.
+    """A `data:` URL, str, that holds the images as one PNG, with white lines between them.
 
-    - grid: (rows, columns, h, w, c) floats, one or three channels; NaN is shown white
-    - low: this value is black
-    - high: and this one white
-    - height: images are enlarged or thinned out to about this height, by whole factors
+    - grid ((rows, columns, h, w, c) floats): images of one or three channels; NaN is shown white
+    - low (float): the value that is shown black
+    - high (float): the value that is shown white
+    - height (int, pixels): images are enlarged or thinned out to about this height, by whole
+      factors
     """
     from PIL import Image
 
-    pixels = (
-        (np.nan_to_num(np.clip((grid - low) / ((high - low) or 1), 0, 1), nan=1.0) * 255)
-        .round()
-        .astype("uint8")
-    )
+    unit = np.nan_to_num(np.clip((grid - low) / ((high - low) or 1), 0, 1), nan=1.0)
+    pixels = (unit * 255).round().astype("uint8")
     size = pixels.shape[2]
-    pixels = (
-        pixels[:, :, :: -(-size // height), :: -(-size // height)]
-        .repeat(max(1, height // size), 2)
-        .repeat(max(1, height // size), 3)
-    )
+    step, zoom = ceil_div(size, height), max(1, height // size)
+    pixels = pixels[:, :, ::step, ::step].repeat(zoom, 2).repeat(zoom, 3)
     pixels = np.pad(pixels, ((0, 0), (0, 0), (0, 3), (0, 3), (0, 0)), constant_values=255)
     page = np.concatenate(np.concatenate(pixels, axis=1), axis=1)
     memory = io.BytesIO()
@@ -107,23 +117,35 @@ def png_uri(grid, low=0.0, high=1.0, height=64):
 # %% ../nbs/foundations/10_data.ipynb #4bf47504
 @dataclass(eq=False, repr=False)
 class Dataset:
-    "Train, validation and test examples, and what a model has to know about them."
+    """Training, validation and test examples, and what a model has to know about them.
+
+    - name (str): for messages and files
+    - train, val, test (Split): the examples
+    - image_shape (tuple of ints): (h, w, c), or (d,) for vectors
+    - value_range (two floats): smallest and largest value
+    - levels (int or None): the values lie on the grid 0, 1/(levels-1), ..., 1; None: anywhere in
+      the range
+    - class_names (tuple of str, or None): names of the labels 0, 1, ...
+    - factor_names (tuple of str, or None): names of the known causes
+    - factor_sizes (tuple of ints, or None): how many classes each known cause has
+    """
 
     name: str
     train: Split
     val: Split
     test: Split
-    image_shape: tuple  # (h, w, c), or (d,) for vectors
-    value_range: tuple = (0.0, 1.0)  # smallest and largest value
-    levels: int | None = (
-        None  # values lie on the grid 0, 1/(levels-1), ..., 1; None: anywhere in the range
-    )
-    class_names: tuple | None = None  # of the labels 0, 1, ...
+    image_shape: tuple
+    value_range: tuple = (0.0, 1.0)
+    levels: int | None = None
+    class_names: tuple | None = None
     factor_names: tuple | None = None
-    factor_sizes: tuple | None = None  # how many classes each factor has
+    factor_sizes: tuple | None = None
 
     def binarized(self, seed=777):
-        "The same data with `val` and `test` turned black and white once by `binarize`; `train` stays grey."
+        """A `Dataset` with black and white `val` and `test`, by `binarize`; `train` stays grey.
+
+        - seed (int): of the draws
+        """
         val, test = (
             replace(split, x=split.x if self.levels == 2 else binarize(split.x, seed))
             for split in (self.val, self.test)
@@ -138,17 +160,12 @@ class Dataset:
             f"values in [{low:g}, {high:g}]" + (f" on {self.levels} levels" if self.levels else ""),
         ]
         facts += [f"{len(self.class_names)} classes"] if self.class_names else []
-        facts += (
-            [
-                f"factors {', '.join(f'{n} ({s})' for n, s in zip(self.factor_names, self.factor_sizes))}"
-            ]
-            if self.factor_names
-            else []
-        )
-        sizes = " | ".join(
-            f"{name} {len(getattr(self, name)):,}" for name in ("train", "val", "test")
-        )
-        return f"{self.name}: {', '.join(facts)}\n{sizes}"
+        if self.factor_names:
+            sizes = zip(self.factor_names, self.factor_sizes)
+            facts += [f"factors {', '.join(f'{name} ({size})' for name, size in sizes)}"]
+        first = textwrap.fill(f"{self.name}: {', '.join(facts)}", 88, subsequent_indent="  ")
+        splits = ((name, getattr(self, name)) for name in ("train", "val", "test"))
+        return f"{first}\n{' | '.join(f'{name} {len(split):,}' for name, split in splits)}"
 
     def _repr_html_(self):
         text = html.escape(repr(self)).replace("\n", "<br>")
@@ -160,16 +177,20 @@ class Dataset:
             else ""
         )
         alt = html.escape(f"Examples from the training split of {self.name}{by}")
-        return f'<p>{text}</p><p><img alt="{alt}" src="{png_uri(example_grid(self.train), *self.value_range)}"></p>'
+        picture = png_uri(example_grid(self.train), *self.value_range)
+        return f'<p>{text}</p><p><img alt="{alt}" src="{picture}"></p>'
 
 # %% ../nbs/foundations/10_data.ipynb #8e4d6f59
 def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
-    """Three int arrays (train, val, test): disjoint rows that together are 0..n-1, the same for the same arguments.
+    """Three int arrays, the rows of train, val and test: disjoint, and together 0..n-1.
 
-    - n: examples
-    - val: share of the rows, or the rows themselves
-    - test: likewise
-    - labels: (n,) ints: every class gives its share, to within one example
+    - n (int): examples
+    - val (float or ints): share of the rows, or the rows themselves
+    - test (float or ints): share of the rows, or the rows themselves
+    - labels ((n,) ints, or None): with them every class gives its share, to within one example
+    - seed (int): of the choice; the same arguments give the same rows
+
+    Raises ValueError for rows that do not exist or overlap, and where none are left for training.
     """
     rng = np.random.default_rng(seed)
     left = rng.permutation(n)
@@ -179,39 +200,33 @@ def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
     for share in (test, val):
         if np.ndim(share):
             part = np.asarray(share)
-            if (
-                part.ndim > 1
-                or part.size
-                and (
-                    part.dtype.kind not in "ui"
-                    or not 0 <= part.min() <= part.max() < n
-                    or len(np.unique(part)) < len(part)
-                )
-            ):
+            whole = part.ndim == 1 and (part.dtype.kind in "ui" or part.size == 0)
+            inside = whole and (part.size == 0 or 0 <= part.min() <= part.max() < n)
+            if not inside or len(np.unique(part)) < len(part):
                 raise ValueError(
-                    f"the rows {share} do not name examples: give different whole numbers from 0 to {n - 1}, or a share"
+                    "val or test names rows that do not exist or appear twice: "
+                    f"give different whole numbers from 0 to {n - 1}, or a share"
                 )
             part = part.astype("int64")
         elif not (isinstance(share, (int, float)) and 0 <= share < 1):
             raise ValueError(
-                f"{share} is not a share of the examples: give a number from 0 up to 1, or the rows themselves"
+                f"{share} is not a share of the examples: "
+                "give a number from 0 up to 1, or the rows themselves"
             )
         else:
             count = round(n * share)
             if count > len(left):
                 raise ValueError(
-                    f"val={val} and test={test} leave none of the {n} examples for training: give smaller shares"
+                    f"val={val} and test={test} leave none of the {n} examples for training: "
+                    "give smaller shares"
                 )
-            part = rng.permutation(
-                left[((np.arange(count) + 0.5) * len(left) / max(count, 1)).astype(int)]
-            )
+            steps = (np.arange(count) + 0.5) * len(left) / max(count, 1)
+            part = rng.permutation(left[steps.astype(int)])
         left = left[~np.isin(left, part)]
         parts.append(part)
     train = np.sort(left) if np.ndim(test) and np.ndim(val) else rng.permutation(left)
     if len(train) == 0 or len(train) + len(parts[0]) + len(parts[1]) != n:
-        raise ValueError(
-            f"val={val} and test={test} overlap, or leave none of the {n} examples for training"
-        )
+        raise ValueError(f"val and test overlap, or leave none of the {n} examples for training")
     return train, parts[1], parts[0]
 
 # %% ../nbs/foundations/10_data.ipynb #16fb1dc6
@@ -361,7 +376,11 @@ def digits():
 
 # %% ../nbs/foundations/10_data.ipynb #0a147f1f
 def mnist():
-    "MNIST as a `Dataset`: 28 x 28 x 1, 256 levels; 50,000 train, the last 10,000 of the training file val, 10,000 test."
+    """MNIST as a `Dataset`: 28 x 28 x 1, 256 levels, 10 classes, 50,000 | 10,000 | 10,000 images.
+
+    The last 10,000 images of the training file are `val`. Raises FileNotFoundError where the files
+    are not there and cannot be downloaded, ValueError where one is damaged.
+    """
     train, train_labels, test, test_labels = map(mnist_file, MNIST_SHA256)
     x, labels = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
     return from_arrays(
@@ -370,26 +389,28 @@ def mnist():
 
 # %% ../nbs/foundations/10_data.ipynb #cfeecb12
 def shapes(n_train=50000, n_val=5000, n_test=10000, seed=0):
-    """Random disjoint subsets of the 737,280 `ShapeImages` as a `Dataset` with factors, drawn on demand; the label is the shape.
+    """A `Dataset` of random disjoint subsets of the 737,280 `ShapeImages`, with their factors.
 
-    - n_train: None: all that are left
-    - seed: of the choice; the test split depends on n_test and seed only
+    - n_train (int or None): training examples; None takes all that are left
+    - n_val (int): validation examples
+    - n_test (int): test examples
+    - seed (int): of the choice; the test split depends on `n_test` and `seed` only
+
+    The label is the shape. Raises ValueError where there are fewer pictures than asked for.
     """
     total = int(np.prod(FACTOR_SIZES))
     n_train = total - n_val - n_test if n_train is None else n_train
     if min(n_train - 1, n_val, n_test) < 0 or n_train + n_val + n_test > total:
         raise ValueError(
-            f"{n_train:,} + {n_val:,} + {n_test:,} pictures were asked for: there are {total:,}, and training needs at least one"
+            f"{n_train:,} + {n_val:,} + {n_test:,} pictures were asked for: "
+            f"there are {total:,}, and training needs at least one"
         )
     order = np.random.default_rng(seed).permutation(total)
     splits = []
     for index in np.split(order[: n_test + n_val + n_train], [n_test, n_test + n_val]):
         classes = factor_classes(index)
-        splits.append(
-            Split(
-                ShapeImages(index), classes[:, 0].astype("int64"), classes, factor_values(classes)
-            )
-        )
+        labels, values = classes[:, 0].astype("int64"), factor_values(classes)
+        splits.append(Split(ShapeImages(index), labels, classes, values))
     return Dataset(
         "shapes",
         *splits[::-1],
@@ -424,10 +445,12 @@ def load(name_or_path, **kwargs):
 
 # %% ../nbs/foundations/10_data.ipynb #e73a992f
 def binarize(x, seed=777):
-    """float32 zeros and ones of x's shape, one coin for each pixel; values of 0 and 1 stay what they are.
+    """(n, *event) float32 of zeros and ones: one Bernoulli draw for each pixel.
 
-    - x: (n, *event) values in [0, 1], read as chances of white
-    - seed: of the coins
+    - x ((n, *event) values in [0, 1]): the probability of a one; 0 and 1 stay what they are
+    - seed (int): of the draws
+
+    Raises TypeError where x holds no numbers, ValueError where they leave [0, 1].
     """
     x = np.asarray(x)
     if x.dtype.kind not in "buif":
@@ -436,6 +459,7 @@ def binarize(x, seed=777):
         )
     if x.size and not (0 <= x.min() and x.max() <= 1):
         raise ValueError(
-            f"binarize reads values as chances, but x runs from {x.min():g} to {x.max():g}: scale it to [0, 1] first"
+            f"binarize reads values as chances, but x runs from {x.min():g} to {x.max():g}: "
+            "scale it to [0, 1] first"
         )
     return (np.random.default_rng(seed).random(x.shape) < x).astype("float32")
