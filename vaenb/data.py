@@ -27,6 +27,7 @@ from vaenb.shapes import (
     factor_classes,
     factor_values,
 )
+from .source import as_array, column_names, listed
 
 # %% ../nbs/foundations/10_data.ipynb #ddf9b33b
 @dataclass(eq=False, repr=False)
@@ -128,6 +129,8 @@ class Dataset:
     - class_names (tuple of str, or None): names of the labels 0, 1, ...
     - factor_names (tuple of str, or None): names of the known causes
     - factor_sizes (tuple of ints, or None): how many classes each known cause has
+    - columns (tuple of str, or None): names of the d numbers of a vector
+    - missing (bool): whether a NaN in x stands for a value that was not observed
     """
 
     name: str
@@ -140,6 +143,8 @@ class Dataset:
     class_names: tuple | None = None
     factor_names: tuple | None = None
     factor_sizes: tuple | None = None
+    columns: tuple | None = None
+    missing: bool = False
 
     def binarized(self, seed=777):
         """A `Dataset` with black and white `val` and `test`, by `binarize`; `train` stays grey.
@@ -159,6 +164,8 @@ class Dataset:
             f"{' x '.join(map(str, self.image_shape))} {kind}",
             f"values in [{low:g}, {high:g}]" + (f" on {self.levels} levels" if self.levels else ""),
         ]
+        facts += ["some of them missing"] if self.missing else []
+        facts += [f"columns {listed(self.columns)}"] if self.columns else []
         facts += [f"{len(self.class_names)} classes"] if self.class_names else []
         if self.factor_names:
             sizes = zip(self.factor_names, self.factor_sizes)
@@ -306,20 +313,54 @@ def as_labels(labels, n, class_names=None):
     return labels, None if class_names is None else tuple(map(str, class_names))
 
 # %% ../nbs/foundations/10_data.ipynb #0a3c9537
-def from_arrays(
-    x, labels=None, val=0.1, test=0.2, levels=None, name="arrays", class_names=None, seed=0
-):
-    """A `Dataset`; raises ValueError or TypeError with one sentence where the arrays do not make one.
+def _check_missing(missing, allowed, gaps):
+    """Nothing, or a ValueError that says how many values are missing, and where the first one is.
 
-    - x: (n, d) vectors, (n, h, w) or (n, h, w, c) images
-    - labels: (n,) ints or names
-    - val: share of the examples for validation, or their rows
-    - test: share of the examples for testing, or their rows
-    - levels: number of grey levels, see `scale_levels`
-    - class_names: names of the labels 0, 1, ...
-    - seed: of the split
+    - missing ((n, ...) bool array, or None): where x has no value
+    - allowed (bool): whether missing values may stay
+    - gaps (str): what they are called
     """
-    x = np.asarray(x)
+    if missing is None or allowed and not missing.all():
+        return
+    if missing.all():
+        raise ValueError("every value of x is missing: there is nothing to learn from")
+    raise ValueError(
+        f"x holds {missing.sum()} {gaps} values, the first in example "
+        f"{np.argwhere(missing)[0][0]}: remove or replace them, or pass missing=True where they "
+        "mean that a value was not observed"
+    )
+
+
+def from_arrays(
+    x,
+    labels=None,
+    val=0.1,
+    test=0.2,
+    levels=None,
+    name="arrays",
+    class_names=None,
+    seed=0,
+    missing=False,
+    columns=None,
+):
+    """A `Dataset` of vectors (n, d), or of images (n, h, w) or (n, h, w, c).
+
+    - x (whatever `as_array` reads): the examples
+    - labels ((n,) whole numbers or names, or None): their classes, see `as_labels`
+    - val (float or ints): share of the examples for validation, or their rows
+    - test (float or ints): share of the examples for testing, or their rows
+    - levels (int or None): number of grey levels, see `scale_levels`
+    - name (str): of the data set
+    - class_names (sequence of str, or None): names of the labels 0, 1, ...
+    - seed (int): of the split
+    - missing (bool): keep missing values (masked, NaN, None, NA) as NaN, "not observed"
+    - columns (sequence of str, or None): names of the d numbers; None takes those of a data frame
+
+    Raises ValueError or TypeError where the arrays do not make a data set.
+    """
+    columns = column_names(x) if columns is None else tuple(map(str, columns))
+    plain = isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray)
+    x, gaps = as_array(x)
     if x.ndim not in (2, 3, 4):
         raise ValueError(
             f"x has shape {x.shape}: give vectors (n, d) or images (n, h, w) or (n, h, w, channels)"
@@ -328,12 +369,17 @@ def from_arrays(
         raise ValueError(f"x has shape {x.shape}, so it is empty: there is nothing to learn from")
     if x.ndim == 4 and x.shape[-1] > 4 and x.shape[1] in (1, 3):
         raise ValueError(f"x has shape {x.shape}, with channels first: pass np.moveaxis(x, 1, -1)")
-    x = x[..., None] if x.ndim == 3 else x
+    _check_missing(gaps, missing, "NaN or infinite" if plain else "missing")
+    if x.ndim == 3:
+        x, gaps = x[..., None], gaps if gaps is None else gaps[..., None]
     names = None
     if labels is not None:
         labels, names = as_labels(labels, len(x), class_names)
     x, levels = scale_levels(x, levels)
-    low, high = float(x.min()), float(x.max())
+    observed = x if gaps is None else x[~gaps]
+    low, high = float(observed.min()), float(observed.max())
+    if gaps is not None:
+        x[gaps] = np.nan
     rows = split_rows(len(x), val, test, labels, seed)
     splits = [Split(x[part], None if labels is None else labels[part]) for part in rows]
     return Dataset(
@@ -343,6 +389,8 @@ def from_arrays(
         (0.0, 1.0) if 0 <= low and high <= 1 else (low, high),
         levels,
         names,
+        columns=columns if x.ndim == 2 else None,
+        missing=gaps is not None,
     )
 
 # %% ../nbs/foundations/10_data.ipynb #1d2e76ef
@@ -447,7 +495,7 @@ def load(name_or_path, **kwargs):
 def binarize(x, seed=777):
     """(n, *event) float32 of zeros and ones: one Bernoulli draw for each pixel.
 
-    - x ((n, *event) values in [0, 1]): the probability of a one; 0 and 1 stay what they are
+    - x ((n, *event) values in [0, 1]): the probability of a one; 0, 1 and NaN stay what they are
     - seed (int): of the draws
 
     Raises TypeError where x holds no numbers, ValueError where they leave [0, 1].
@@ -457,9 +505,13 @@ def binarize(x, seed=777):
         raise TypeError(
             f"binarize reads values as chances, but x holds values of type {x.dtype}: pass numbers"
         )
-    if x.size and not (0 <= x.min() and x.max() <= 1):
+    gaps = x.dtype.kind == "f" and x.size > 0 and bool(np.isnan(x.min()))
+    observed = x[~np.isnan(x)] if gaps else x
+    low, high = (observed.min(), observed.max()) if observed.size else (0, 1)
+    if not (0 <= low and high <= 1):
         raise ValueError(
-            f"binarize reads values as chances, but x runs from {x.min():g} to {x.max():g}: "
+            f"binarize reads values as chances, but x runs from {low:g} to {high:g}: "
             "scale it to [0, 1] first"
         )
-    return (np.random.default_rng(seed).random(x.shape) < x).astype("float32")
+    drawn = (np.random.default_rng(seed).random(x.shape) < x).astype("float32")
+    return np.where(np.isnan(x), np.float32("nan"), drawn) if gaps else drawn

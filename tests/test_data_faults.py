@@ -1,0 +1,126 @@
+"""What people bring as data, and what it must become: each case was once read wrongly, or refused in vain."""
+
+import numpy as np
+import pytest
+
+from vaenb import data
+
+RNG = np.random.default_rng(0)
+
+
+def sentence(error):
+    """The message of an error: one line that fits a screen."""
+    text = str(error.value)
+    assert "\n" not in text and 10 < len(text) <= 400, text
+    return text
+
+
+def every_x(made):
+    """All examples of a data set, in an order of their own."""
+    return np.concatenate([np.asarray(part.x) for part in (made.train, made.val, made.test)])
+
+
+# What marks a value as absent is never read as a number
+
+
+def absent():
+    """name -> a table whose value in row 1, column 0 is absent, under which NumPy finds 999."""
+    values = np.array([[1.0, 2.0], [999.0, 4.0], [5.0, 6.0]])
+    masked = np.ma.masked_equal(values, 999)
+    yield "masked", masked
+    yield "list of masked rows", [masked[i] for i in range(3)]
+    yield "nan", np.where(values == 999, np.nan, values)
+    yield "None", np.where(values == 999, None, values)
+    yield "lists", np.where(values == 999, None, values).tolist()
+    try:
+        import pandas as pd
+    except ImportError:
+        return
+    nullable = pd.DataFrame({"a": pd.array([1, None, 5], "Int64"), "b": [2.0, 4.0, 6.0]})
+    yield "nullable integers", nullable
+    yield "nullable floats", nullable.astype({"a": "Float64"})
+    yield "objects", nullable.astype({"a": object})
+
+
+@pytest.mark.parametrize(
+    "name, x", absent(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_absent_values(name, x):
+    with pytest.raises(ValueError) as error:
+        data.from_arrays(x, val=0, test=0)
+    assert "1 " in sentence(error) and "first in example 1" in sentence(error)
+    kept = data.from_arrays(x, val=0, test=0, missing=True)
+    found = every_x(kept)
+    found = found[np.argsort(found[:, 1])]
+    np.testing.assert_array_equal(found, np.float32([[1, 2], [np.nan, 4], [5, 6]]))
+    assert kept.missing and kept.value_range == (1, 6) and kept.levels is None
+
+
+def test_masked_images_keep_their_levels():
+    gray = RNG.integers(0, 256, (6, 4, 4)).astype("uint8")
+    gray[0, 0, 0] = 255
+    masked = np.ma.array(gray, mask=gray < 40)
+    made = data.from_arrays(masked, val=0, test=0, missing=True)
+    found = np.sort(every_x(made)[~np.isnan(every_x(made))])
+    assert made.levels == 256 and np.isnan(every_x(made)).sum() == (gray < 40).sum()
+    np.testing.assert_allclose(found * 255, np.sort(gray[gray >= 40]), rtol=1e-6)
+    with pytest.raises(ValueError) as error:
+        data.from_arrays(np.ma.masked_all((4, 3)), missing=True)
+    assert "every value" in sentence(error)
+    unmasked = data.from_arrays(np.ma.array(gray, mask=False), val=0, test=0)
+    assert not unmasked.missing and not np.isnan(every_x(unmasked)).any()
+
+
+def test_data_frames():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"colour": ["red", "blue", "red", "blue"], "size": [1.5, 2, 2.5, 3]})
+    for dummies in (pd.get_dummies(frame), pd.get_dummies(frame, dtype=float)):
+        made = data.from_arrays(dummies, val=0, test=0)
+        assert made.columns == ("size", "colour_blue", "colour_red") and made.image_shape == (3,)
+        found = every_x(made)
+        np.testing.assert_array_equal(
+            found[np.argsort(found[:, 0])],
+            np.float32([[1.5, 0, 1], [2, 1, 0], [2.5, 0, 1], [3, 1, 0]]),
+        )
+    only = data.from_arrays(pd.get_dummies(frame["colour"]), val=0, test=0)
+    assert only.levels == 2 and only.columns == ("blue", "red")
+    assert data.from_arrays(pd.get_dummies(frame["colour"]).astype("Int64"), val=0).levels == 2
+    with pytest.raises(TypeError) as error:
+        data.from_arrays(frame)
+    assert "colour" in sentence(error) and "get_dummies" in sentence(error)
+    assert data.from_arrays(pd.DataFrame([[1.5, 2], [3, 4]], columns=["a", "a"])).columns == (
+        "a",
+        "a",
+    )
+
+
+def test_other_tables():
+    columns = {"a": [1.5, 2.5, None], "b": [True, False, True]}
+    for library, build in (("polars", "DataFrame"), ("pyarrow", "table")):
+        try:
+            table = getattr(__import__(library), build)(columns)
+        except ImportError:
+            continue
+        made = data.from_arrays(table, val=0, test=0, missing=True)
+        assert made.columns == ("a", "b") and np.isnan(every_x(made)).sum() == 1
+
+
+def test_binarisation_leaves_gaps():
+    x = np.float32([[0, 1, np.nan], [np.nan, 0.5, 1]])
+    drawn = data.binarize(x)
+    assert np.array_equal(np.isnan(drawn), np.isnan(x)) and set(drawn[~np.isnan(x)]) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        [[1, 2], [3]],
+        [[[1, 2], [3, 4]], [[1, 2], [3]]],
+        [np.zeros((2, 3)), np.zeros((2, 4))],
+        [np.zeros(3), np.zeros(4)],
+    ],
+)
+def test_ragged_lists(x):
+    with pytest.raises(ValueError) as error:
+        data.from_arrays(x)
+    assert "differ in length or shape" in sentence(error)
