@@ -124,3 +124,60 @@ def test_ragged_lists(x):
     with pytest.raises(ValueError) as error:
         data.from_arrays(x)
     assert "differ in length or shape" in sentence(error)
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    "labels, numbers, names",
+    [
+        (np.arange(1, 11), range(10), [str(k) for k in range(1, 11)]),
+        ([1.0, 2.0, 3.0, 3.0], [0, 1, 2, 2], ["1", "2", "3"]),
+        ([-1, 1, 1, -1], [0, 1, 1, 0], ["-1", "1"]),
+        ([0, 100, 200, 0], [0, 1, 2, 0], ["0", "100", "200"]),
+        ([0, 2, 3], [0, 2, 3], ["0", "1", "2", "3"]),
+        ([b"cat", b"dog", b"cat"], [0, 1, 0], ["cat", "dog"]),
+        (np.array(["b", "a"], dtype=object), [1, 0], ["a", "b"]),
+        (np.array([2, 1, 0], dtype=object), [2, 1, 0], ["0", "1", "2"]),
+        ([True, False], [1, 0], ["0", "1"]),
+        ([[3], [1], [2]], [2, 0, 1], ["1", "2", "3"]),
+    ],
+)
+def test_labels(labels, numbers, names):
+    found, named = data.as_labels(labels, len(labels))
+    assert found.tolist() == list(numbers) and list(named) == names and found.dtype == np.int64
+
+
+def test_labels_that_count_from_one():
+    names = ["cat", "dog", "cow"]
+    for labels in ([1, 3, 2], [0, 2, 1]):
+        assert data.as_labels(labels, 3, names)[0].tolist() == [0, 2, 1]
+    for labels in ([1, 4, 2], [0, 3, 1], [-1, 0, 1]):
+        with pytest.raises(ValueError) as error:
+            data.as_labels(labels, 3, names)
+        assert "3 class names" in sentence(error)
+    made = data.from_arrays(np.eye(20), np.arange(20) % 10 + 1)
+    assert made.class_names == tuple(map(str, range(1, 11))) and made.test.labels.min() >= 0
+
+
+def missing_labels():
+    yield [1.0, np.nan, 2.0]
+    yield ["cat", None, "dog"]
+    yield np.ma.masked_equal([1, 99, 2], 99)
+    yield np.array([1, None, 2], dtype=object)
+    try:
+        import pandas as pd
+    except ImportError:
+        return
+    yield pd.Series(["cat", None, "dog"])
+    yield pd.Series(pd.array([1, None, 2], "Int64"))
+    yield pd.Series(pd.Categorical(["cat", None, "dog"]))
+
+
+@pytest.mark.parametrize("labels", list(missing_labels()))
+def test_a_missing_label_is_no_class(labels):
+    with pytest.raises(ValueError) as error:
+        data.from_arrays(np.eye(3), labels)
+    assert "1 missing values, the first for example 1" in sentence(error)
+    assert "unknown" in sentence(error)

@@ -10,6 +10,7 @@ __all__ = ['NAMES', 'Split', 'example_grid', 'png_uri', 'Dataset', 'split_rows',
 import base64
 import html
 import io
+import numbers
 import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from vaenb.shapes import (
     factor_classes,
     factor_values,
 )
-from .source import as_array, column_names, listed
+from .source import as_array, column_names, listed, missing_values
 
 # %% ../nbs/foundations/10_data.ipynb #ddf9b33b
 @dataclass(eq=False, repr=False)
@@ -281,36 +282,79 @@ def scale_levels(x, levels=None):
     return np.round(steps).astype("float32") / np.float32(levels - 1), levels
 
 # %% ../nbs/foundations/10_data.ipynb #0cac9ef0
-def as_labels(labels, n, class_names=None):
-    """(n,) int64 labels, and the names of the classes 0, 1, ... (None where labels do not count from 0); raises ValueError.
+def _plain_labels(labels):
+    """(n,) or (n, 1) array of ints, floats or str; missing labels are still in it.
 
-    - labels: (n,) or (n, 1) whole numbers, or names
-    - n: examples
-    - class_names (for numbers): what 0, 1, ... are called
+    - labels (array-like): numbers or names; bytes are decoded, objects that are numbers become them
     """
-    labels = np.asarray(labels)
-    if labels.shape not in ((n,), (n, 1)):
+    labels = np.asarray(np.ma.getdata(labels))
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8", "replace")
+    if labels.dtype.kind != "O":
+        return labels
+    flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in labels.ravel()]
+    if all(isinstance(v, (numbers.Real, np.bool_)) for v in flat):
+        return np.array([float(v) for v in flat]).reshape(labels.shape)
+    return np.array([str(v) for v in flat]).reshape(labels.shape)
+
+
+def as_labels(labels, n, class_names=None):
+    """Two results: (n,) int64 labels, and the names of the classes 0, 1, ..., a tuple or None.
+
+    - labels ((n,) or (n, 1) whole numbers or names): what was given
+    - n (int): examples
+    - class_names (sequence of str, or None): for numbers, what 0, 1, ... are called
+
+    Names are None where there are more than a thousand different numbers. Raises ValueError for
+    missing labels, for numbers that are not whole, and where labels and names do not fit.
+    """
+    absent = missing_values(labels)
+    if absent.shape in ((n,), (n, 1)) and absent.any():
         raise ValueError(
-            f"labels have shape {labels.shape}, but there are {n} examples: give one label for each, shape ({n},)"
+            f"labels holds {absent.sum()} missing values, the first for example "
+            f"{np.flatnonzero(absent)[0]}: give these examples a class of their own, such as "
+            "'unknown', or leave them out"
+        )
+    labels = _plain_labels(labels)
+    if labels.shape not in ((n,), (n, 1)):
+        hint = ", such as labels.argmax(axis=1)" if labels.ndim == 2 and len(labels) == n else ""
+        raise ValueError(
+            f"labels have shape {labels.shape}, but there are {n} examples: "
+            f"give one label for each, shape ({n},){hint}"
         )
     labels = labels.reshape(n)
-    if labels.dtype.kind in "USO":
+    if labels.dtype.kind == "U":
         if class_names is not None:
             raise ValueError("the labels are names already: leave class_names out")
-        class_names, labels = np.unique(labels.astype(str), return_inverse=True)
-    elif (
-        labels.dtype.kind not in "buif"
-        or not (np.isfinite(labels) & (labels == np.round(labels))).all()
-    ):
+        class_names, labels = np.unique(labels, return_inverse=True)
+        return labels.astype("int64"), tuple(map(str, class_names))
+    whole = labels.dtype.kind in "bui" or labels.dtype.kind == "f" and np.isfinite(labels).all()
+    if not whole or not (labels == np.round(labels)).all():
         raise ValueError("labels must be whole numbers or names, one for each example")
-    labels = labels.astype("int64")
-    if class_names is not None and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}, but there are {len(class_names)} class names: give one for each of 0, 1, ..."
-        )
-    if class_names is None and 0 <= labels.min() and labels.max() < 1000:
-        class_names = range(labels.max() + 1)
-    return labels, None if class_names is None else tuple(map(str, class_names))
+    return _numbered(labels.astype("int64"), class_names)
+
+
+def _numbered(labels, class_names):
+    """The pair that `as_labels` returns, for whole numbers.
+
+    - labels ((n,) int64): what was given
+    - class_names (sequence of str, or None): what 0, 1, ... are called
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if class_names is not None:
+        first = 1 if low >= 1 and high == len(class_names) else 0  # some count from 1
+        if not first <= low <= high < first + len(class_names):
+            raise ValueError(
+                f"labels run from {low} to {high}, but there are {len(class_names)} class names: "
+                "give one for each of 0, 1, ..."
+            )
+        return labels - first, tuple(map(str, class_names))
+    values = np.unique(labels)
+    if len(values) > 1000:
+        return labels, None
+    if low == 0 and 2 * len(values) > high:  # a class or two may happen to be absent
+        return labels, tuple(map(str, range(high + 1)))
+    return np.searchsorted(values, labels).astype("int64"), tuple(map(str, values))
 
 # %% ../nbs/foundations/10_data.ipynb #0a3c9537
 def _check_missing(missing, allowed, gaps):
