@@ -43,7 +43,7 @@ def absent():
 
 
 @pytest.mark.parametrize(
-    "name, x", absent(), ids=lambda value: value if isinstance(value, str) else ""
+    "name, x", list(absent()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_absent_values(name, x):
     with pytest.raises(ValueError) as error:
@@ -181,3 +181,62 @@ def test_a_missing_label_is_no_class(labels):
         data.from_arrays(np.eye(3), labels)
     assert "1 missing values, the first for example 1" in sentence(error)
     assert "unknown" in sentence(error)
+
+
+# What whole numbers mean
+
+
+def advised(x):
+    """The arguments that the refusal of x names, tried: they must be accepted."""
+    with pytest.raises(ValueError) as error:
+        data.from_arrays(x)
+    return sentence(error)
+
+
+@pytest.mark.parametrize("dtype, high", [("uint8", 100), ("uint16", 255), ("int64", 255)])
+def test_advice_about_levels_is_accepted(dtype, high):
+    x = RNG.integers(0, high + 1, (9, 5, 5)).astype(dtype)
+    x.flat[0] = high
+    text = advised(x)
+    assert "levels=256" in text and "counts=True" in text
+    assert every_x(data.from_arrays(x, levels=256)).max() == np.float32(high) / np.float32(255)
+    counted = data.from_arrays(x, counts=True)
+    assert every_x(counted).max() == high and counted.levels is None
+
+
+def test_images_of_sixteen_bits():
+    x = RNG.integers(0, 4096, (9, 5, 5)).astype("uint16")
+    x.flat[0] = 4095
+    text = advised(x)
+    assert "levels=65536" in text and "(or 4096)" in text and "levels=256" not in text
+    assert every_x(data.from_arrays(x, levels=4096)).max() == 1
+    assert every_x(data.from_arrays(x, levels=65536)).max() == np.float32(4095) / np.float32(65535)
+    x.flat[0] = 60_000  # the whole range is used: an image
+    made = data.from_arrays(x, val=0, test=0)
+    assert made.levels == 65536
+    np.testing.assert_array_equal(
+        np.sort(np.rint(every_x(made) * 65535).ravel()), np.sort(x.ravel())
+    )
+
+
+def test_images_of_signed_bytes():
+    x = RNG.integers(-128, 128, (9, 5, 5)).astype("int8")
+    text = advised(x)
+    assert "x.astype('int16') + 128" in text and "pass levels" not in text
+    made = data.from_arrays(x.astype("int16") + 128, levels=256)
+    assert made.levels == 256 and 0 <= every_x(made).min() and every_x(made).max() <= 1
+    assert "levels=" not in advised(np.array([[-5, 3], [2, 70]]))
+
+
+def test_counts():
+    x = np.array([[0, 3], [100_000, 7]])
+    assert "counts=True" in advised(x) and "levels=1" not in advised(x)
+    made = data.from_arrays(x, counts=True, val=0, test=0)
+    assert np.array_equal(np.sort(every_x(made), axis=None), [0, 3, 7, 100_000])
+    for wrong in (np.array([[0.5, 1], [2, 3]]), np.array([[-1, 1], [2, 3]])):
+        with pytest.raises(ValueError) as error:
+            data.from_arrays(wrong, counts=True)
+        assert "counts are 0, 1, 2" in sentence(error)
+    with pytest.raises(ValueError) as error:
+        data.from_arrays(x, counts=True, levels=256)
+    assert "leave counts out" in sentence(error)

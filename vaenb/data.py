@@ -238,48 +238,81 @@ def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
     return train, parts[1], parts[0]
 
 # %% ../nbs/foundations/10_data.ipynb #16fb1dc6
-def scale_levels(x, levels=None):
-    """float32 array of x's shape, and the number of levels or None; raises ValueError or TypeError.
+def _which_levels(low, high, dtype):
+    """str: the question that whole numbers raise, and the arguments that answer it.
 
-    - x: (n, *event) array of numbers
-    - levels: how many grey levels they stand for; None: decided by the table above
+    - low, high (ints): smallest and largest number
+    - dtype (NumPy dtype): of the numbers
+    """
+    found = f"x holds integers from {low} to {high}"
+    keep = "x.astype('float32') to keep them as they are"
+    if low < 0:
+        shift = ""
+        if dtype == "int8":  # bytes that were shifted, or read with the wrong sign
+            shift = "(x.astype('int16') + 128) with levels=256 if they are pixels around 0, or "
+        return f"{found}, and neither grey levels nor counts are negative: pass {shift}{keep}"
+    if high > 65_535:
+        return (
+            f"{found}, more than 65536 grey levels: pass counts=True if they are counts, or {keep}"
+        )
+    common = 256 if high < 256 else 65_536
+    own = "" if high + 1 == common else f" (or {max(high + 1, 2)})"
+    return (
+        f"{found}, which may be grey levels or counts: pass levels={common}{own} to scale them to "
+        f"[0, 1], counts=True for counts, or {keep}"
+    )
+
+
+def scale_levels(x, levels=None, counts=False):
+    """Two results: x as float32, of its shape, and its number of levels, an int or None.
+
+    - x ((n, *event) array of numbers): grey values, counts or real numbers
+    - levels (int from 2 to 65536, or None): how many grey levels they stand for; None decides by
+      the table above
+    - counts (bool): whole numbers are counts, and stay as they are
+
+    Raises ValueError where that is not clear, and TypeError where x holds no numbers.
     """
     if x.dtype.kind not in "buif":
         raise TypeError(f"x holds values of type {x.dtype}: a model needs numbers")
     x = x.astype("uint8") if x.dtype == bool else x
-    if levels is not None and not (isinstance(levels, (int, np.integer)) and 2 <= levels <= 65_536):
+    if levels is not None and not (
+        isinstance(levels, numbers.Integral) and 2 <= levels <= 65_536 and not counts
+    ):
         raise ValueError(
-            f"levels is {levels!r}, but it counts grey levels: give a whole number from 2 to 65536, such as 256"
+            f"levels is {levels!r}, but it counts grey levels: "
+            "give a whole number from 2 to 65536, such as 256, and leave counts out"
         )
     low, high, whole, most = x.min(), x.max(), x.dtype.kind in "ui", float(np.finfo("float32").max)
     if not (-most <= float(low) and float(high) <= most):  # in 32 bits they would be infinite
         bad = ~(abs(x.astype("float64")) <= most)
         raise ValueError(
-            f"x holds {bad.sum()} NaN or infinite values, the first in example {np.argwhere(bad)[0][0]}: remove or replace them"
+            f"x holds {bad.sum()} NaN or infinite values, the first in example "
+            f"{np.argwhere(bad)[0][0]}: remove or replace them"
         )
+    if counts:
+        if low < 0 or not (whole or (x == np.floor(x)).all()):
+            raise ValueError(
+                f"x has values from {low} to {high}, but counts are 0, 1, 2, ...: leave counts out"
+            )
+        return x.astype("float32"), None
     if levels is None:
         if low >= 0 and high <= 1 and (whole or ((x == 0) | (x == 1)).all()):
             levels = 2
-        elif x.dtype == "uint8" and high > 127:
-            levels = 256
+        elif x.dtype in ("uint8", "uint16") and high > np.iinfo(x.dtype).max // 2:
+            levels = int(np.iinfo(x.dtype).max) + 1
         elif whole:
-            raise ValueError(
-                f"x holds integers from {low} to {high}, which may be grey levels or counts: pass levels=256 (or {max(int(high) + 1, 2)}) "
-                "to scale them to [0, 1], or x.astype('float32') to keep them as they are"
-            )
+            raise ValueError(_which_levels(int(low), int(high), x.dtype))
         else:
             return x.astype("float32"), None
     steps = x if whole or high > 1 else x * (levels - 1)
-    if (
-        low < 0
-        or steps.max() > levels - 1
-        or not whole
-        and abs(steps - np.round(steps)).max() > 1e-3
-    ):
+    rounded = np.round(steps)
+    if low < 0 or rounded.max() > levels - 1 or not whole and abs(steps - rounded).max() > 1e-3:
         raise ValueError(
-            f"x has values from {low} to {high} that do not lie on {levels} levels: leave levels out, or scale x"
+            f"x has values from {low} to {high} that do not lie on {levels} levels: "
+            "leave levels out, or scale x"
         )
-    return np.round(steps).astype("float32") / np.float32(levels - 1), levels
+    return rounded.astype("float32") / np.float32(levels - 1), levels
 
 # %% ../nbs/foundations/10_data.ipynb #0cac9ef0
 def _plain_labels(labels):
@@ -384,6 +417,7 @@ def from_arrays(
     name="arrays",
     class_names=None,
     seed=0,
+    counts=False,
     missing=False,
     columns=None,
 ):
@@ -397,6 +431,7 @@ def from_arrays(
     - name (str): of the data set
     - class_names (sequence of str, or None): names of the labels 0, 1, ...
     - seed (int): of the split
+    - counts (bool): whole numbers are counts, and stay as they are
     - missing (bool): keep missing values (masked, NaN, None, NA) as NaN, "not observed"
     - columns (sequence of str, or None): names of the d numbers; None takes those of a data frame
 
@@ -419,7 +454,7 @@ def from_arrays(
     names = None
     if labels is not None:
         labels, names = as_labels(labels, len(x), class_names)
-    x, levels = scale_levels(x, levels)
+    x, levels = scale_levels(x, levels, counts)
     observed = x if gaps is None else x[~gaps]
     low, high = float(observed.min()), float(observed.max())
     if gaps is not None:
