@@ -240,3 +240,58 @@ def test_counts():
     with pytest.raises(ValueError) as error:
         data.from_arrays(x, counts=True, levels=256)
     assert "leave counts out" in sentence(error)
+
+
+# One chooser of likelihood
+
+
+def kinds_of_data():
+    """name -> an array, its levels, and the likelihood that everybody must choose for it."""
+    gray = RNG.integers(0, 256, (40, 6, 6, 1)) / 255
+    colours = RNG.integers(0, 256, (40, 6, 6, 3)) / 255
+    yield "black and white", (gray > 0.5) * 1.0, None, "Bernoulli(binarize=False)"
+    yield "grey bytes", (gray * 255).astype("uint8"), 256, "Bernoulli(binarize=True)"
+    yield "grey floats", gray, None, "Bernoulli(binarize=True)"
+    yield (
+        "colour bytes",
+        (colours * 255).round().astype("uint8"),
+        256,
+        "DiscretizedLogistic(levels=256",
+    )
+    yield "colour floats", colours, None, "DiscretizedLogistic(levels=256"
+    yield "colours between", colours**1.1, None, "Normal(sigma='learned')"
+    yield "real vectors", RNG.normal(size=(40, 5)), None, "Normal(sigma='learned')"
+    yield "fractions", RNG.random((40, 5)), None, "Bernoulli(binarize=True)"
+
+
+@pytest.mark.parametrize(
+    "name, x, levels, wanted", list(kinds_of_data()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_one_chooser(name, x, levels, wanted):
+    import vaenb
+    from vaenb.run import likelihood_by_name
+
+    made = data.from_arrays(x, levels=levels)
+    chosen = [
+        vaenb.VAE.for_data(made, 2).likelihood,
+        vaenb.recipe("beta-vae", made, 2).likelihood,
+        likelihood_by_name("auto", made),
+        vaenb.VAE.for_data(made.train.x, 2).likelihood,
+    ]
+    assert all(repr(found).startswith(wanted) for found in chosen), chosen
+    assert chosen[2].bind(made.image_shape).check(made.train.x) is None
+
+
+def test_raw_bytes_as_floats_are_refused_by_everybody():
+    import vaenb
+    from vaenb.run import likelihood_by_name
+
+    made = data.from_arrays(RNG.integers(0, 256, (40, 6, 6)).astype("float32"))
+    for choose in (
+        lambda: vaenb.VAE.for_data(made, 2),
+        lambda: vaenb.recipe("vae", made, 2),
+        lambda: likelihood_by_name("auto", made),
+    ):
+        with pytest.raises(ValueError) as error:
+            choose()
+        assert "whole numbers up to 255" in sentence(error) and "x / 255" in sentence(error)
