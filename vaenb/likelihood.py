@@ -620,12 +620,13 @@ class Poisson(Likelihood):
 
 # %% ../nbs/foundations/14_likelihood.ipynb #b67bab24
 def likelihood_for(x, levels=None):
-    """A likelihood that fits all values of `x`; ValueError that says how to scale when `x` holds whole numbers above 1.
+    """A `Likelihood` that fits all values of `x`, not yet bound to a shape.
 
-    - x: array of data
-    - levels: number of grey levels, if known; it makes the message about scaling exact
+    - x ((n, *event) array): the data
+    - levels (int or None): number of levels, where it is known; None looks for 256 in colours
 
-    Returns a Likelihood, not yet bound to a shape.
+    `for_data`, the recipes and the command line all choose by this function. Raises ValueError
+    that says how to scale where `x` holds whole numbers above 1.
     """
     check_support(x, lambda x: np.zeros(x.shape, bool), "any likelihood")
     kind = data_kind(x)
@@ -633,6 +634,10 @@ def likelihood_for(x, levels=None):
         raise ValueError(
             f"x holds whole numbers up to {np.max(x):g}. What to do: {_advice(kind, levels)}."
         )
+    if kind == "grey" and np.ndim(x) == 4 and np.shape(x)[-1] > 1:
+        steps = 255 * np.asarray(x, "float32")
+        levels = 256 if levels is None and np.allclose(steps, np.round(steps), 0, 1e-3) else levels
+        return DiscretizedLogistic(levels) if levels else Normal("learned")
     return {
         "binary": lambda: Bernoulli(),
         "grey": lambda: Bernoulli(binarize=True),
