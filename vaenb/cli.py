@@ -147,7 +147,8 @@ def _widths(text):
         return None if text is None else tuple(int(n) for n in text.split(","))
     except ValueError:
         raise Mistake(
-            f"--hidden is {text!r}, but it must be whole numbers with commas between them, such as 512,256"
+            f"--hidden is {text!r}, but it must be whole numbers with commas between them, such as"
+            " 512,256"
         ) from None
 
 
@@ -175,7 +176,8 @@ def _train(out, overwrite, settings, backend, resume=False):
         if name not in ("recipe", "weights") and value != "none"
     ]
     typer.echo(
-        f"{settings.model}: {', '.join(parts)}, code of {model.latent_dim}: {model.count_params():,} weights, on {run.environment()['backend']}"
+        f"{settings.model}: {', '.join(parts)}, code of {model.latent_dim}:"
+        f" {model.count_params():,} weights, on {run.environment()['backend']}"
     )
     with progress("training") as tell, mistakes(OSError, FloatingPointError, StateError):
         made = run.train(out, None if resume else settings, overwrite, (data, model), tell)
@@ -191,13 +193,16 @@ def _train(out, overwrite, settings, backend, resume=False):
         if training["ended"] == "interrupted":
             raise KeyboardInterrupt
         typer.echo(
-            f"Measuring on {len(data.test):,} test examples{f', {settings.n_samples:,} samples each' if hasattr(model, 'prior') else ''} ...",
+            f"Measuring on {len(data.test):,} test"
+            f" examples{f', {settings.n_samples:,} samples each' if hasattr(model, 'prior') else ''} ...",
             err=True,
         )
         typer.echo(evaluation.show(made.complete()))
     except KeyboardInterrupt:
         typer.echo(
-            f"vaenb: stopped by Ctrl-C; the model as it was then is in {out}: `vaenb evaluate {out}` measures it{made.settings.epochs > training['epochs'] and f', and `vaenb train --resume {out}` goes on' or ''}",
+            f"vaenb: stopped by Ctrl-C; the model as it was then is in {out}: `vaenb evaluate"
+            f" {out}` measures"
+            f" it{made.settings.epochs > training['epochs'] and f', and `vaenb train --resume {out}` goes on' or ''}",
             err=True,
         )
         raise typer.Exit(130) from None
@@ -264,7 +269,11 @@ def train(
     likelihood: Annotated[
         str,
         typer.Option(
-            help="auto (the model's own, or one that fits the data), bernoulli, continuous-bernoulli, normal, optimal-normal, discretized-logistic, beta-binomial, categorical or poisson."
+            help=(
+                "auto (the model's own, or one that fits the data), bernoulli,"
+                " continuous-bernoulli, normal, optimal-normal, discretized-logistic,"
+                " beta-binomial, categorical or poisson."
+            )
         ),
     ] = default.likelihood,
     beta: Annotated[
@@ -425,7 +434,10 @@ def sample(
         Optional[str],
         typer.Option(
             metavar="NAME",
-            help="Instead of the prior: mixture, flow, neighbour or two-stage, fitted to the codes of the training data.",
+            help=(
+                "Instead of the prior: mixture, flow, neighbour or two-stage, fitted to the codes"
+                " of the training data."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -436,7 +448,8 @@ def sample(
     "Draw new examples from a run's model."
     if sampler and temperature != 1:
         raise Mistake(
-            "--temperature scales the prior, and --sampler takes its place: leave one of the two out"
+            "--temperature scales the prior, and --sampler takes its place: leave one of the"
+            " two out"
         )
     out = check_file(out, (".png", ".npy"))
     opened = open_run(run, backend)
@@ -445,7 +458,8 @@ def sample(
 
     if not sampler and not hasattr(opened.model, "prior"):
         raise Mistake(
-            f"{run} holds an autoencoder, which has no prior to draw codes from: fit a density to its codes with --sampler mixture, flow, neighbour or two-stage"
+            f"{run} holds an autoencoder, which has no prior to draw codes from: fit a density to"
+            " its codes with --sampler mixture, flow, neighbour or two-stage"
         )
     with mistakes():
         fitted = fit_sampler(opened, sampler, seed) if sampler else None
@@ -471,7 +485,8 @@ def read_examples(run, file):
         x = scale_levels(np.asarray(read_arrays(file)["x"]), run.settings.levels)[0]
     elif len(shape) != 3:
         raise ValueError(
-            f"{file} is not an array, but this model takes vectors of {shape[0]} numbers: give a .npy or .npz file"
+            f"{file} is not an array, but this model takes vectors of {shape[0]} numbers: give a"
+            " .npy or .npz file"
         )
     else:
         x = read_image(file, gray=shape[2] == 1)[None].astype("float32") / 255
@@ -513,8 +528,14 @@ def reconstruct(
 def _scores(metrics):
     found = (
         {
-            "log p(x)": f"{metrics['log_likelihood']:.2f} nats per example, {metrics['bits_per_dim']:.4f} bits per dimension ({metrics['n_samples']:,} samples)",
-            "ELBO": f"{metrics['elbo']:.2f} = {metrics['reconstruction']:.2f} (reconstruction) - {metrics['kl']:.2f} (KL)",
+            "log p(x)": (
+                f"{metrics['log_likelihood']:.2f} nats per example, {metrics['bits_per_dim']:.4f}"
+                f" bits per dimension ({metrics['n_samples']:,} samples)"
+            ),
+            "ELBO": (
+                f"{metrics['elbo']:.2f} = {metrics['reconstruction']:.2f} (reconstruction) -"
+                f" {metrics['kl']:.2f} (KL)"
+            ),
         }
         if "elbo" in metrics
         else {
@@ -539,15 +560,18 @@ def describe_run(folder):
     data, model, training, versions = (config[k] for k in ("data", "model", "training", "versions"))
     changed = {k: v for k, v in vars(settings).items() if k == "data" or v != vars(Settings())[k]}
     words = [
-        f"--{k.replace('_', '-')} {shlex.quote(','.join(map(str, v)) if isinstance(v, tuple) else str(v))}"
+        f"--{k.replace('_', '-')}"
+        f" {shlex.quote(','.join(map(str, v)) if isinstance(v, tuple) else str(v))}"
         for k, v in changed.items()
         if k != "options"
     ]
     words += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in settings.options.items()]
     lines = {
         "model": settings.model,
-        "data": f"{data['name']}, {' x '.join(map(str, data['image_shape']))}; "
-        + ", ".join(f"{split} {n:,}" for split, n in data["examples"].items()),
+        "data": (
+            f"{data['name']}, {' x '.join(map(str, data['image_shape']))}; "
+            + ", ".join(f"{split} {n:,}" for split, n in data["examples"].items())
+        ),
         **{
             k: model[k]
             for k in ("network", "likelihood", "posterior", "prior", "objective", "penalties")
@@ -560,9 +584,9 @@ def describe_run(folder):
             _scores(metrics)
             if metrics
             else {
-                "log p(x)"
-                if "prior" in model
-                else "log p(x|z)": f"not measured yet: vaenb evaluate {folder}"
+                (
+                    "log p(x)" if "prior" in model else "log p(x|z)"
+                ): f"not measured yet: vaenb evaluate {folder}"
             }
         ),
         "once more": f"vaenb train --out RUN {' '.join(words)}",
@@ -584,7 +608,8 @@ def info(
                 text = describe_run(run)
         except (KeyError, TypeError, AttributeError, IndexError):
             raise Mistake(
-                f"{run} holds a config.json or a metrics.json that was changed by hand or damaged: restore it from a copy, or train the run anew"
+                f"{run} holds a config.json or a metrics.json that was changed by hand or damaged:"
+                " restore it from a copy, or train the run anew"
             ) from None
         return typer.echo(text)
     start(backend)
@@ -657,10 +682,14 @@ def demo(
         data, results = train_demo(epochs, seed, tell=tell)
     for d, result in results.items():
         typer.echo(
-            f"A code of {d} numbers, measured on {len(data.test)} digits it has not seen\n{show(result['report'])}\n"
+            f"A code of {d} numbers, measured on {len(data.test)} digits it has not"
+            f" seen\n{show(result['report'])}\n"
         )
     name = environment()["backend"]
-    note = f"Made by vaenb {__version__} on {name} {environment()['versions'][name]}, {epochs} epochs, seed {seed}."
+    note = (
+        f"Made by vaenb {__version__} on {name} {environment()['versions'][name]}, {epochs} epochs,"
+        f" seed {seed}."
+    )
     with mistakes(OSError):
         write_file(out, demo_page(data, results, note).encode())
     typer.echo(f"The page is {out}: open it in a browser.")

@@ -127,7 +127,8 @@ def check_run(folder):
     path = Path(folder).expanduser().resolve()
     if not (path / "config.json").is_file() and (draft_of(folder) / "config.json").is_file():
         raise FileNotFoundError(
-            f"{folder} is not a whole run yet: its training runs, or was cut off and goes on with `vaenb train --resume {folder}`"
+            f"{folder} is not a whole run yet: its training runs, or was cut off and goes on with"
+            f" `vaenb train --resume {folder}`"
         )
     if not path.is_dir():
         raise FileNotFoundError(
@@ -153,7 +154,8 @@ def read_settings(config, folder="the run"):
         return Settings(**config["settings"])
     except (KeyError, TypeError, AttributeError):
         raise ValueError(
-            f"{folder} was written by another version of vaenb: its config.json holds settings that this one does not know"
+            f"{folder} was written by another version of vaenb: its config.json holds settings that"
+            " this one does not know"
         ) from None
 
 # %% ../nbs/using/73_folder.ipynb #4d7709e3
@@ -172,7 +174,8 @@ def check_target(folder, overwrite=False, resume=False):
             pass  # is somebody there?
         if not overwrite:
             raise FileExistsError(
-                f"{folder} has a training that was cut off: go on with it by `vaenb train --resume {folder}`, or start anew with --overwrite (overwrite=True in Python)"
+                f"{folder} has a training that was cut off: go on with it by `vaenb train --resume"
+                f" {folder}`, or start anew with --overwrite (overwrite=True in Python)"
             )
     found = sorted(p.name for p in path.iterdir()) if path.exists() else []
     ours = FILES if resume and "config.json" not in found else ()  # `publish` was cut off
@@ -186,11 +189,13 @@ def check_target(folder, overwrite=False, resume=False):
         ) from None
     if not overwrite:
         raise FileExistsError(
-            f"{folder} holds a run already: name another folder, or replace it with --overwrite (overwrite=True in Python)"
+            f"{folder} holds a run already: name another folder, or replace it with --overwrite"
+            " (overwrite=True in Python)"
         )
     if strange := [name for name in found if name not in (*FILES, CHECKPOINT)]:
         raise FileExistsError(
-            f"{folder} holds {', '.join(strange)}, which is not part of a run and would be lost: move it away"
+            f"{folder} holds {', '.join(strange)}, which is not part of a run and would be lost:"
+            " move it away"
         )
     return path
 

@@ -87,13 +87,15 @@ def network_by_name(name, image_shape, hidden=None, activation="relu"):
         len(hidden) and all(isinstance(n, int) and n > 0 for n in hidden)
     ):
         raise ValueError(
-            f"hidden is {hidden}, but it must be one or more positive whole numbers, such as 512,256"
+            f"hidden is {hidden}, but it must be one or more positive whole numbers, such as"
+            " 512,256"
         )
     try:
         keras.activations.get(activation)
     except ValueError:
         raise ValueError(
-            f"there is no activation {activation!r}: choose relu, tanh, gelu, silu or another of Keras's"
+            f"there is no activation {activation!r}: choose relu, tanh, gelu, silu or another of"
+            " Keras's"
         ) from None
     sizes = (
         {}
@@ -132,7 +134,9 @@ def recipe_options(settings):
     for name in options:
         if name in _WHOLE:
             raise ValueError(
-                f"{name} is not an option: options are single numbers of a recipe's parts, network and likelihood have settings of their own, and other parts are exchanged in Python with vaenb.recipe"
+                f"{name} is not an option: options are single numbers of a recipe's parts, network"
+                " and likelihood have settings of their own, and other parts are exchanged in"
+                " Python with vaenb.recipe"
             )
     with_overrides(find_recipe(settings.model), options)
     return options
@@ -171,7 +175,8 @@ def prepare(settings):
     for name in ("val", "test"):
         if not len(getattr(data, name)):
             raise ValueError(
-                f"the {name} split of {data.name} is empty: a run needs examples to measure itself on"
+                f"the {name} split of {data.name} is empty: a run needs examples to measure"
+                " itself on"
             )
     options["network"] = network_by_name(
         settings.network, data.image_shape, settings.hidden, settings.activation
@@ -183,7 +188,9 @@ def prepare(settings):
         model = recipe(settings.model, data, settings.latent_dim, **options)
     except TypeError as error:
         raise ValueError(
-            f"{settings.model} cannot be built with {', '.join(f'{k}={v!r}' for k, v in settings.options.items()) or 'these data'}: {error}"
+            f"{settings.model} cannot be built with"
+            f" {', '.join(f'{k}={v!r}' for k, v in settings.options.items()) or 'these data'}:"
+            f" {error}"
         ) from error
     for name in ("train", "val", "test"):
         if isinstance(getattr(data, name).x, np.ndarray):

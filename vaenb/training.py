@@ -109,7 +109,8 @@ def restore_state(model, state, metrics=True):
     for name, (there, here) in sorted(kinds.items()):
         if there != here:
             raise StateError(
-                f"the state belongs to another model or optimizer: {name} is {there} there and {here} here"
+                f"the state belongs to another model or optimizer: {name} is {there} there and"
+                f" {here} here"
             )
     for name in kinds:
         variables[name].assign(state[name])
@@ -135,7 +136,8 @@ def write_checkpoint(path, state, facts):
         write_atomic(path, memory.getvalue())
     except OSError as error:
         raise type(error)(
-            f"the checkpoint {path} cannot be written ({error.strerror or error}); the one before it is whole: make room or name another place, and start again to go on from it"
+            f"the checkpoint {path} cannot be written ({error.strerror or error}); the one before"
+            " it is whole: make room or name another place, and start again to go on from it"
         ) from error
 
 # %% ../nbs/using/70_training.ipynb #488a32c5
@@ -179,7 +181,8 @@ def read_checkpoint(path):
     except Exception as error:  # zipfile, zlib, NumPy and json each raise their own
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise StateError(
-            f"{path} is not a whole checkpoint ({reason}): remove it to start from the beginning, or name another path"
+            f"{path} is not a whole checkpoint ({reason}): remove it to start from the beginning,"
+            " or name another path"
         ) from error
 
 # %% ../nbs/using/70_training.ipynb #ab58c1f5
@@ -229,9 +232,11 @@ def _remember(callbacks, facts, state):
             setattr(
                 callback,
                 name,
-                [state[f"callback/{i}/{name}/{j:04d}"] for j in range(v["arrays"])]
-                if isinstance(v, dict)
-                else v,
+                (
+                    [state[f"callback/{i}/{name}/{j:04d}"] for j in range(v["arrays"])]
+                    if isinstance(v, dict)
+                    else v
+                ),
             )
 
 # %% ../nbs/using/70_training.ipynb #6c77a193
@@ -397,8 +402,14 @@ def likely_cause(model, x):
         float(v) for a in logvars if a is not None for v in (a.min(), a.max()) if not -12 < v < 6
     ]
     if far and rate < 0.02:
-        return f"a log-variance has reached {far[0]:.1f}, so fix the width of the likelihood or try a smaller learning rate than {rate:g}"
-    return f"the learning rate of {rate:g} is too large for this model, so try {min(rate / 10, 1e-3):g}"
+        return (
+            f"a log-variance has reached {far[0]:.1f}, so fix the width of the likelihood or try a"
+            f" smaller learning rate than {rate:g}"
+        )
+    return (
+        f"the learning rate of {rate:g} is too large for this model, so try"
+        f" {min(rate / 10, 1e-3):g}"
+    )
 
 # %% ../nbs/using/70_training.ipynb #06ae5f13
 def _failure(model, saver, arrays):
@@ -425,12 +436,16 @@ def _failure(model, saver, arrays):
     where = (
         f"after epoch {epoch + 1}"
         if step == order["steps"]
-        else f"from batch {step + 1} of epoch {epoch + 1} on"
-        if until <= step + 1
-        else f"from one of the batches {step + 1} to {until} of epoch {epoch + 1} on"
+        else (
+            f"from batch {step + 1} of epoch {epoch + 1} on"
+            if until <= step + 1
+            else f"from one of the batches {step + 1} to {until} of epoch {epoch + 1} on"
+        )
     )
     return FloatingPointError(
-        f"the loss is not finite {where}: {likely_cause(model, max((batch[0] for batch in some), key=lambda x: np.abs(x).max() if np.isfinite(x).all() else np.inf))}; the model has its weights from {since} again"
+        f"the loss is not finite {where}:"
+        f" {likely_cause(model, max((batch[0] for batch in some), key=lambda x: np.abs(x).max() if np.isfinite(x).all() else np.inf))};"
+        f" the model has its weights from {since} again"
     )
 
 # %% ../nbs/using/70_training.ipynb #7b87fefa
@@ -453,7 +468,8 @@ def _prepared(model, x, y):
     """The arrays, and the model compiled and built for them."""
     if not hasattr(x, "shape") or not hasattr(x, "__getitem__"):
         raise ValueError(
-            "x is not an array: a training that can be taken up again draws its batches itself, so give it the examples as one array"
+            "x is not an array: a training that can be taken up again draws its batches itself, so"
+            " give it the examples as one array"
         )
     if hasattr(model, "check_data") and isinstance(x, np.ndarray):
         x, y = model.check_data(x), model.check_targets(x, y)
@@ -461,7 +477,8 @@ def _prepared(model, x, y):
         model.compile()
     if not isinstance(model, BlockTraining) and getattr(model, "steps_per_execution", 1) != 1:
         raise ValueError(
-            f"the model is compiled with steps_per_execution={model.steps_per_execution}, with which Keras runs over the end of an epoch: compile it with 1"
+            f"the model is compiled with steps_per_execution={model.steps_per_execution}, with"
+            " which Keras runs over the end of an epoch: compile it with 1"
         )
     if not model.built:
         model.build((None, *x.shape[1:]))
@@ -480,7 +497,8 @@ def _find(path, order):
     for name, value in order.items():
         if found[1]["order"].get(name) != value:
             raise StateError(
-                f"{path} is from a training with {name} {found[1]['order'].get(name)}, but this one has {value}: give it what it had, or name another path"
+                f"{path} is from a training with {name} {found[1]['order'].get(name)}, but this one"
+                f" has {value}: give it what it had, or name another path"
             )
     return found
 
