@@ -434,15 +434,50 @@ def _order(model, arrays, batch_size, seed):
     }
 
 
-def _prepared(model, x, y):
-    """The arrays, and the model compiled and built for them."""
-    if not hasattr(x, "shape") or not hasattr(x, "__getitem__"):
+_REFUSED = {
+    "shuffle": "the order of the examples follows from the seed",
+    "initial_epoch": "the epoch to resume from is in the checkpoint",
+    "steps_per_epoch": "an epoch is one pass over all examples",
+    "class_weight": "give each example its own weight with sample_weight",
+}
+_FOR_FIT = (
+    "verbose",
+    "validation_data",
+    "validation_steps",
+    "validation_batch_size",
+    "validation_freq",
+)
+
+
+def _check_options(options):
+    """Raises ValueError or TypeError for arguments that `fit_resumable` cannot pass to `fit`."""
+    for name in options:
+        if name in _REFUSED:
+            raise ValueError(f"fit_resumable does not take {name}: {_REFUSED[name]}")
+        if name not in _FOR_FIT:
+            raise TypeError(f"fit_resumable has no argument {name!r}: see help(fit_resumable)")
+
+
+def _prepared(model, x, y, weight):
+    """The arrays x, (x, y) or (x, y, weight), and the model compiled and built for them."""
+    eager = isinstance(x, np.ndarray) or hasattr(x, "to_numpy") or ops.is_tensor(x)
+    if not eager and not (hasattr(x, "shape") and hasattr(x, "__getitem__")):
         raise ValueError(
-            "x is not an array: a training that can be taken up again draws its batches itself, so"
-            " give it the examples as one array"
+            "x is not an array: a resumable training draws its batches itself, so give it all"
+            " examples as one array"
         )
-    if hasattr(model, "check_data") and isinstance(x, np.ndarray):
+    if hasattr(model, "check_data") and eager:
         x, y = model.check_data(x), model.check_targets(x, y)
+    elif eager:
+        x = ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
+    if weight is not None:
+        weight = np.asarray(weight, "float32")
+        if weight.shape not in ((len(x),), (len(x), 1)):
+            raise ValueError(
+                f"sample_weight has shape {weight.shape}, but there are {len(x)} examples:"
+                f" give one weight for each, shape ({len(x)},)"
+            )
+        weight, y = weight.reshape(len(x)), x if y is None else y
     if hasattr(model, "choose_jit") and not model.compiled:
         model.compile()
     if not isinstance(model, BlockTraining) and getattr(model, "steps_per_execution", 1) != 1:
@@ -454,7 +489,24 @@ def _prepared(model, x, y):
         model.build((None, *x.shape[1:]))
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    return (x,) if y is None else (x, y)
+    return tuple(
+        a if hasattr(a, "shape") else np.asarray(a) for a in (x, y, weight) if a is not None
+    )
+
+
+def _split_off(arrays, share):
+    """The arrays without their last rows, and those rows: Keras's `validation_split`."""
+    if not all(isinstance(a, np.ndarray) for a in arrays):
+        raise ValueError("validation_split needs an array: give validation_data instead")
+    if not 0 < share < 1:
+        raise ValueError(f"validation_split is {share!r}, but it must be between 0 and 1")
+    rows = math.floor(len(arrays[0]) * (1 - share))
+    if rows == 0 or rows == len(arrays[0]):
+        raise ValueError(
+            f"validation_split={share} of {len(arrays[0])} examples leaves one part empty:"
+            " give validation_data instead"
+        )
+    return tuple(a[:rows] for a in arrays), tuple(a[rows:] for a in arrays)
 
 
 def _find(path, order):
@@ -485,6 +537,8 @@ def fit_resumable(
     minutes=None,
     every=None,
     callbacks=(),
+    validation_split=0.0,
+    sample_weight=None,
     **options,
 ):
     """Keras's `fit` with a checkpoint: the same call resumes a training that was cut off.
@@ -500,11 +554,18 @@ def fit_resumable(
       writing takes 1 % of the time
     - every (int): also writes a checkpoint every so many epochs
     - callbacks: Keras callbacks
-    - **options (for Keras's `fit`): validation_data, verbose
+    - validation_split (float): share of the examples, the last ones, held out for validation
+    - sample_weight: (n,) weights of the examples' losses
+    - **options (for Keras's `fit`): validation_data, validation_steps, validation_batch_size,
+      validation_freq, verbose
 
-    Returns a `History` of all epochs. Raises FloatingPointError where the loss is not finite.
+    Returns a `History` of all epochs. Raises FloatingPointError where the loss is not finite,
+    ValueError or TypeError for arguments that it cannot use.
     """
-    arrays, path = _prepared(model, x, y), path and Path(path).expanduser()
+    _check_options(options)
+    arrays, path = _prepared(model, x, y, sample_weight), path and Path(path).expanduser()
+    if validation_split and options.get("validation_data") is None:
+        arrays, options["validation_data"] = _split_off(arrays, validation_split)
     with locked(path) if path else nullcontext():
         order = _order(model, arrays, batch_size, seed)
         found = _find(path, order) if path else None
