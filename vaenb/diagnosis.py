@@ -242,7 +242,8 @@ def find_impatience(m):
     return Finding(
         "still learning",
         "warning",
-        f"{key} has risen by {rise:.2f} nats in the last {stretch} epochs, and the test set can see {2 * error:.2f}",
+        f"{key} has risen by {rise:.2f} nats in the last {stretch} epochs, and the test set can see"
+        f" {2 * error:.2f}",
         f"train on: fit(x, initial_epoch={epochs}, epochs={2 * epochs})",
     )
 
@@ -264,8 +265,10 @@ def find_warmup(m):
     return Finding(
         "warm-up not finished",
         "warning",
-        f"the {name} has come to {now:.3g} of {goal:.3g}, epoch {done} of a warm-up of {objective.warmup}",
-        f"train to its end, fit(x, initial_epoch={done}, epochs={objective.warmup}), or make it shorter, {type(objective).__name__}(warmup={max(1, done // 2)})",
+        f"the {name} has come to {now:.3g} of {goal:.3g}, epoch {done} of a warm-up of"
+        f" {objective.warmup}",
+        f"train to its end, fit(x, initial_epoch={done}, epochs={objective.warmup}), or make it"
+        f" shorter, {type(objective).__name__}(warmup={max(1, done // 2)})",
     )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #baa2f869
@@ -293,15 +296,25 @@ def find_collapse(m, least=0.1):
     if find_noise(m):
         remedy = "the noise hides x from the code: likelihood=Normal('optimal')"
     elif not price:
-        remedy = "train with a smaller step and weaker penalties: compile(keras.optimizers.Adam(1e-3)), sparsity=0, contraction=0"
+        remedy = (
+            "train with a smaller step and weaker penalties: compile(keras.optimizers.Adam(1e-3)),"
+            " sparsity=0, contraction=0"
+        )
     elif kl_weight(m["model"]) > 1:
-        remedy = f"beta is {kl_weight(m['model']):g}, so the KL is too heavy for these data: objective=ELBO(beta=1)"
+        remedy = (
+            f"beta is {kl_weight(m['model']):g}, so the KL is too heavy for these data:"
+            " objective=ELBO(beta=1)"
+        )
     else:
-        remedy = "let the code come before its price, objective=ELBO(warmup=20) or FreeBits(floor=0.25), with a step that does not overshoot, Adam(1e-3)"
+        remedy = (
+            "let the code come before its price, objective=ELBO(warmup=20) or FreeBits(floor=0.25),"
+            " with a step that does not overshoot, Adam(1e-3)"
+        )
     return Finding(
         "posterior collapse" if price else "the code is ignored",
         "error",
-        f"an example that gets the code of another loses {mean:.3f} +- {error:.3f} nats, so the decoder ignores z{price}",
+        f"an example that gets the code of another loses {mean:.3f} +- {error:.3f} nats, so the"
+        f" decoder ignores z{price}",
         remedy,
     )
 
@@ -319,7 +332,8 @@ def find_noise(m, factor=2):
     return Finding(
         "noise out of scale",
         "warning",
-        f"sigma is {likelihood.sigma:g}, but what the decoder leaves unexplained has a standard deviation of {mean**0.5:.3g}",
+        f"sigma is {likelihood.sigma:g}, but what the decoder leaves unexplained has a standard"
+        f" deviation of {mean**0.5:.3g}",
         "let every batch find its own: likelihood=Normal('optimal')",
     )
 
@@ -336,7 +350,8 @@ def find_dead(m, threshold=0.01):
     return Finding(
         "dead units",
         "note",
-        f"{dead.sum()} of {len(dead)} units do not react to x; the variance of their means is {variance[dead].max():.2g} at most",
+        f"{dead.sum()} of {len(dead)} units do not react to x; the variance of their means is"
+        f" {variance[dead].max():.2g} at most",
         f"a shorter code is enough: latent_dim={(~dead).sum()}",
     )
 
@@ -352,12 +367,17 @@ def find_overused(m):
     remedy = (
         "price the KL in full: objective=ELBO(beta=1)"
         if kl_weight(m["model"]) < 1
-        else f"give the code more room and the KL its full weight: latent_dim={2 * len(found)}, objective=ELBO()"
+        else (
+            f"give the code more room and the KL its full weight: latent_dim={2 * len(found)},"
+            " objective=ELBO()"
+        )
     )
     return Finding(
         "over-used units",
         "warning",
-        f"{len(over)} of {len(found)} units carry up to {max(over):.2f} nats each, and {math.log(m['n_train']):.2f} are enough to name each of the {m['n_train']:,} training examples",
+        f"{len(over)} of {len(found)} units carry up to {max(over):.2f} nats each, and"
+        f" {math.log(m['n_train']):.2f} are enough to name each of the {m['n_train']:,} training"
+        " examples",
         remedy,
     )
 
@@ -381,7 +401,11 @@ def find_price(m, slack=0.1):
     if isinstance(objective, Capacity):
         name, remedy = (
             "capacity too large",
-            f"ask for no more than it brings, objective=Capacity(capacity={max(1, rate + mean):.0f}), or let it find its own: ELBO()",
+            (
+                "ask for no more than it brings,"
+                f" objective=Capacity(capacity={max(1, rate + mean):.0f}), or let it find its own:"
+                " ELBO()"
+            ),
         )
     elif weight < 1:
         name, remedy = (
@@ -391,7 +415,8 @@ def find_price(m, slack=0.1):
     return Finding(
         name,
         "error",
-        f"the score is {-mean:.2f} +- {error:.2f} nats below that of no code at all: the code costs {rate:.2f} nats and brings {rate + mean:.2f}",
+        f"the score is {-mean:.2f} +- {error:.2f} nats below that of no code at all: the code costs"
+        f" {rate:.2f} nats and brings {rate + mean:.2f}",
         remedy,
     )
 
@@ -405,7 +430,10 @@ def find_capacity(m, share=0.1):
     if abs(mean - objective.capacity) < share * objective.capacity + 2 * error:
         return None
     firmly = f"hold it more firmly, Capacity(beta={max(100, 10 * objective.beta):g})"
-    remedy = f"{firmly if mean > objective.capacity else 'train longer'}, or ask for what comes by itself: Capacity(capacity={mean:.0f})"
+    remedy = (
+        f"{firmly if mean > objective.capacity else 'train longer'}, or ask for what comes by"
+        f" itself: Capacity(capacity={mean:.0f})"
+    )
     return Finding(
         "capacity missed",
         "warning",
@@ -431,7 +459,10 @@ def find_sigma(m):
     else:
         why, remedy = (
             f"the bound begins at {floor:.2g}",
-            "state the accuracy of the data, likelihood=Normal(sigma=0.01), or scale x to unit variance",
+            (
+                "state the accuracy of the data, likelihood=Normal(sigma=0.01), or scale x to unit"
+                " variance"
+            ),
         )
     return Finding(
         "sigma collapse", "warning", f"sigma has shrunk to {sigma:.2g}, and {why}", remedy
@@ -449,12 +480,16 @@ def find_bound(m, share=0.01, low=-11.8, high=5.8):
     remedy = (
         "price the KL: objective=ELBO(beta=1)"
         if kl_weight(m["model"]) < 1
-        else "scale x to unit variance, and take a smaller step: compile(keras.optimizers.Adam(1e-3))"
+        else (
+            "scale x to unit variance, and take a smaller step:"
+            " compile(keras.optimizers.Adam(1e-3))"
+        )
     )
     return Finding(
         "posterior at its bound",
         "warning",
-        f"{at:.0%} of the posterior's log-variances are beyond {low} or {high}, where their gradient fades",
+        f"{at:.0%} of the posterior's log-variances are beyond {low} or {high}, where their"
+        " gradient fades",
         remedy,
     )
 
@@ -477,7 +512,8 @@ def find_saturation(m, margin=1e-4, most=1e-3):
     return Finding(
         "saturated decoder",
         "error",
-        f"{pinned.mean():.0%} of the means are within {margin:g} of 0 or 1, and {wrong.sum() / pinned.sum():.2%} of these are wrong",
+        f"{pinned.mean():.0%} of the means are within {margin:g} of 0 or 1, and"
+        f" {wrong.sum() / pinned.sum():.2%} of these are wrong",
         "start again with a smaller step: compile(keras.optimizers.Adam(1e-3, clipnorm=1.0))",
     )
 
@@ -492,11 +528,15 @@ def find_aggregate(m, most=0.5):
     if kl_weight(m["model"]) < 1:
         remedy = "hold the codes to the prior: objective=ELBO(beta=1)"
     else:
-        remedy = "let the prior learn, prior=VampPrior(500) or FlowPrior(), or draw from the codes, sample(n, sampler=MixtureSampler().fit(model.encode(x)))"
+        remedy = (
+            "let the prior learn, prior=VampPrior(500) or FlowPrior(), or draw from the codes,"
+            " sample(n, sampler=MixtureSampler().fit(model.encode(x)))"
+        )
     return Finding(
         "codes far from the prior",
         "warning",
-        f"a classifier tells codes from draws of the prior in {(1 + distance) / 2:.1%} of the cases, so they differ by at least {distance:.2f} +- {error:.2f} in total variation",
+        f"a classifier tells codes from draws of the prior in {(1 + distance) / 2:.1%} of the"
+        f" cases, so they differ by at least {distance:.2f} +- {error:.2f} in total variation",
         remedy,
     )
 
@@ -521,13 +561,20 @@ def find_overfitting(m, share=1 / 3):
     gained = float(m["train"]["gain"].mean())
     if not (gained > 0 and gap - 2 * error > share * gained):
         return None
-    remedy = "stop in time, callbacks=[keras.callbacks.EarlyStopping('val_loss', patience=5, restore_best_weights=True)], or take more data or a smaller network"
+    remedy = (
+        "stop in time, callbacks=[keras.callbacks.EarlyStopping('val_loss', patience=5,"
+        " restore_best_weights=True)], or take more data or a smaller network"
+    )
     if getattr(m["model"].likelihood, "binarize", None) is False:
-        remedy = f"if there are grey values, flip their coins anew at every visit, likelihood=Bernoulli(binarize=True), or {remedy}"
+        remedy = (
+            "if there are grey values, flip their coins anew at every visit,"
+            f" likelihood=Bernoulli(binarize=True), or {remedy}"
+        )
     return Finding(
         "overfitting",
         "warning",
-        f"training examples score {gap:.2f} +- {error:.2f} nats above test examples, of {gained:.2f} nats gained over no code",
+        f"training examples score {gap:.2f} +- {error:.2f} nats above test examples, of"
+        f" {gained:.2f} nats gained over no code",
         remedy,
     )
 
@@ -542,13 +589,17 @@ def find_few_samples(m, least=10):
     median = float(np.median(ess))
     need, digits = 2 * k * least / median, 10 ** int(math.log10(2 * k * least / median))
     if need > 30 * k and k >= 100:
-        remedy = "more samples will hardly help: let q come nearer to the true posterior, objective=IWAE(k=50) or posterior=FlowPosterior('iaf')"
+        remedy = (
+            "more samples will hardly help: let q come nearer to the true posterior,"
+            " objective=IWAE(k=50) or posterior=FlowPosterior('iaf')"
+        )
     else:
         remedy = f"draw more: n_samples={math.ceil(need / digits) * digits}"
     return Finding(
         "too few samples",
         "warning",
-        f"of {k:,} importance samples per example {median:.1f} count (median), so log p(x) is low by chance",
+        f"of {k:,} importance samples per example {median:.1f} count (median), so log p(x) is low"
+        " by chance",
         remedy,
     )
 
@@ -561,9 +612,11 @@ def find_refused(m):
     evidence, remedy = (
         message.split(" What to do: ")
         if " What to do: " in message
-        else message.rsplit(": ", 1)
-        if ": " in message
-        else (message, "give data like those of the training")
+        else (
+            message.rsplit(": ", 1)
+            if ": " in message
+            else (message, "give data like those of the training")
+        )
     )
     return Finding(
         "data refused",
@@ -588,7 +641,8 @@ def find_shift(m, share=0.05, move=0.5):
     if not (beyond or moved):
         return None
     evidence = (
-        f"{out:.0%} of the test examples have values outside of [{a.min():.3g}, {a.max():.3g}], the training range"
+        f"{out:.0%} of the test examples have values outside of [{a.min():.3g}, {a.max():.3g}], the"
+        " training range"
         if beyond
         else f"the mean of a test example is off by {abs(gap) / spread:.1f} standard deviations"
     )
@@ -617,7 +671,8 @@ def find_nonfinite(m):
         "not finite",
         "error",
         " and ".join(facts),
-        "start again with a smaller step that is cut where it is long: compile(keras.optimizers.Adam(1e-4, clipnorm=1.0))",
+        "start again with a smaller step that is cut where it is long:"
+        " compile(keras.optimizers.Adam(1e-4, clipnorm=1.0))",
     )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #4dfe0b4d

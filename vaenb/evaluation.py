@@ -28,7 +28,8 @@ def check_examples(model, x):
     x = model.check_data(getattr(x, "x", x), once=True)
     if not isinstance(x, np.ndarray):
         raise TypeError(
-            f"x is a {type(x).__name__}, but an evaluation goes over the data several times: pass an array"
+            f"x is a {type(x).__name__}, but an evaluation goes over the data several times: pass"
+            " an array"
         )
     return x
 
@@ -44,7 +45,8 @@ def check_vae(model, x):
     """
     if not all(hasattr(model, part) for part in ("prior", "posterior", "likelihood")):
         raise TypeError(
-            f"{type(model).__name__} has no prior p(z) and no posterior q(z|x), so it has no likelihood to estimate: pass a VAE, or read `report`, which says what there is"
+            f"{type(model).__name__} has no prior p(z) and no posterior q(z|x), so it has no"
+            " likelihood to estimate: pass a VAE, or read `report`, which says what there is"
         )
     return check_examples(model, x)
 
@@ -160,7 +162,8 @@ def kl_per_dimension(model, x):
     kl = model.posterior.kl(model.posterior_params(x), model.prior, event_ndim=0)
     if kl is None or tuple(kl.shape) != (len(x), model.latent_dim):
         raise ValueError(
-            f"the KL from {model.posterior} to {model.prior} is not a sum over coordinates: rank the units by unit_variance, or take mutual_information of the whole code"
+            f"the KL from {model.posterior} to {model.prior} is not a sum over coordinates: rank"
+            " the units by unit_variance, or take mutual_information of the whole code"
         )
     return ops.convert_to_numpy(kl).astype("float64").mean(axis=0)
 
@@ -255,7 +258,9 @@ def mutual_information(model, x, seed=0, n_codes=1000):
     x = check_vae(model, x)
     if not model.posterior.has_density:
         raise ValueError(
-            f"I(x; z) needs the density of one example's code under the posteriors of all others, which {model.posterior} cannot give: compare rates instead, or use a posterior with an inverse such as iaf"
+            "I(x; z) needs the density of one example's code under the posteriors of all others,"
+            f" which {model.posterior} cannot give: compare rates instead, or use a posterior with"
+            " an inverse such as iaf"
         )
     params = model.posterior_params(x)
     some = np.resize(
@@ -328,9 +333,9 @@ def report(model, x, n_samples=1000, seed=0):
         **found,
         "nll": -found["log_likelihood"],
         "bits_per_dim": bits_per_dim(-found["log_likelihood"], model.image_shape),
-        "mutual_information": mutual_information(model, x, seed)
-        if model.posterior.has_density
-        else None,
+        "mutual_information": (
+            mutual_information(model, x, seed) if model.posterior.has_density else None
+        ),
         "effective_samples": float(np.median(effective_sample_size(weights))),
         "n_samples": n_samples,
         **facts,
@@ -358,15 +363,18 @@ def show(report):
         lines.append(f"{name:<18}{report[key]:>17.2f}{report[key + '_se']:>8.2f}{bits:>15.4f}")
     if "squared_error" in report:
         lines.append(
-            f"{'squared error':<18}{report['squared_error']:>17.5f}   per number, +- {report['squared_error_se']:.5f}"
+            f"{'squared error':<18}{report['squared_error']:>17.5f}   per number, +-"
+            f" {report['squared_error_se']:.5f}"
         )
     if report.get("mutual_information") is not None:
         lines.append(
-            f"{'I(x; z)':<18}{report['mutual_information']:>17.2f}   at most log n = {math.log(report['n_examples']):.2f}"
+            f"{'I(x; z)':<18}{report['mutual_information']:>17.2f}   at most log n ="
+            f" {math.log(report['n_examples']):.2f}"
         )
     lines.append(f"{'active units':<18}{report['active_units']:>17d}   of {report['latent_dim']}")
     if "effective_samples" in report:
         lines.append(
-            f"{'effective samples':<18}{report['effective_samples']:>17.1f}   of {report['n_samples']:,} per example (median)"
+            f"{'effective samples':<18}{report['effective_samples']:>17.1f}   of"
+            f" {report['n_samples']:,} per example (median)"
         )
     return "\n".join(lines + [f"{'examples':<18}{report['n_examples']:>17,}"])
