@@ -9,7 +9,10 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("jax", "torch", "lab", "dev")}
+extras = {
+    name: cfg[f"{name}_requirements"].split()
+    for name in ("tensorflow", "jax", "torch", "lab", "dev")
+}
 
 setup(
     name=cfg["lib_name"],
