@@ -30,7 +30,7 @@ setup(
         "Programming Language :: Python :: 3",
     ],
     packages=find_packages(include=["vaenb", "vaenb.*"]),
-    package_data={"vaenb": ["*.js", "*.css"]},
+    package_data={"vaenb": ["*.js", "*.css", "records/*.json", "records/reproduce/*.json"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require=extras,

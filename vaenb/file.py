@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MNIST_SHA256', 'MNIST_MIRRORS', 'IMAGE_SUFFIXES', 'gunzip', 'read_idx', 'write_atomic', 'locked', 'checked_idx',
-           'cache_folder', 'download_mnist', 'mnist_file', 'read_image', 'read_folder', 'read_arrays']
+           'cache_folder', 'download_mnist', 'mnist_file', 'read_image', 'read_folder', 'read_arrays', 'record_folder']
 
 # %% ../nbs/foundations/08_file.ipynb #1c9022a3
 import contextlib
@@ -14,6 +14,7 @@ import os
 import secrets
 import tempfile
 import zlib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -316,3 +317,8 @@ def read_arrays(path):
             f"{path} holds {', '.join(arrays) or 'nothing'}: name the examples x and the labels y"
         )
     return {"x": arrays["x"], "labels": arrays.get("labels", arrays.get("y")), **rows}
+
+# %% ../nbs/foundations/08_file.ipynb #5e0a7d36
+def record_folder():
+    """The folder in this package that holds recorded measurements, one .json file each."""
+    return Path(str(files("vaenb"))) / "records"
