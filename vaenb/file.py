@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MNIST_SHA256', 'MNIST_MIRRORS', 'IMAGE_SUFFIXES', 'gunzip', 'read_idx', 'write_atomic', 'locked', 'checked_idx',
-           'cache_folder', 'download_mnist', 'mnist_file', 'read_image', 'read_folder', 'read_arrays', 'record_folder']
+           'cache_folder', 'download_mnist', 'mnist_file', 'read_image', 'read_folder', 'read_arrays', 'record_folder',
+           'copy_book']
 
 # %% ../nbs/foundations/08_file.ipynb #1c9022a3
 import contextlib
@@ -12,6 +13,7 @@ import gzip
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 import zlib
 from importlib.resources import files
@@ -322,3 +324,20 @@ def read_arrays(path):
 def record_folder():
     """The folder in this package that holds recorded measurements, one .json file each."""
     return Path(str(files("vaenb"))) / "records"
+
+# %% ../nbs/foundations/08_file.ipynb #5e0a7d3b
+def copy_book(folder):
+    """Paths of the chapters' notebooks, copied into the folder.
+
+    - folder: new, or empty
+
+    Raises FileExistsError where the folder holds something already.
+    """
+    package = Path(str(files("vaenb")))
+    source = package / "book" if (package / "book").is_dir() else package.parent / "nbs"
+    folder = Path(folder)
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty: name a new folder for the book")
+    hidden = shutil.ignore_patterns("_*", ".*", "images", "*.css", "*.yml")
+    shutil.copytree(source, folder, ignore=hidden, dirs_exist_ok=True)
+    return sorted(folder.rglob("*.ipynb"))
