@@ -39,12 +39,12 @@ readme: .venv/.ready-dev
 
 .venv/.ready: settings.ini setup.py constraints.txt | .venv/bin/python
 	@echo "Installing vaenb into .venv (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow]'
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready
 	@echo "Installing what developing vaenb needs into .venv (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,lab]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow,dev,jax,lab]'
 	@touch $@
 
 # The library that the benchmark compares with, in an environment of its own.

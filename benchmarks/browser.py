@@ -1,6 +1,6 @@
 """What a packed model weighs, and how long a code takes to become pixels in plain JavaScript in headless Chromium.
 
-    python benchmarks/browser.py --out benchmarks/results/browser.json
+    python benchmarks/browser.py --out vaenb/records/browser.json
 
 The networks have MNIST's shape and their first weights: time and size do not depend on training. Each code is decoded once;
 the first few runs, in which the browser compiles the loops, are left out of the percentiles and reported by themselves.

@@ -1,6 +1,6 @@
 """From a slider that moves to pixels that change, in milliseconds: in a page without a kernel, and in JupyterLab with one.
 
-    python benchmarks/explorer.py --out benchmarks/results/explorer.json
+    python benchmarks/explorer.py --out vaenb/records/explorer.json
 
 The networks have MNIST's shape and their first weights: time does not depend on training. Each move waits for the picture of
 the one before; what is timed runs from the slider's event until the canvas holds the new pixels. Both views run with the map's tab open.

@@ -1,7 +1,7 @@
 """What watching costs: one training in a notebook's kernel, watched in every other block of epochs.
 
-    python benchmarks/monitor.py                 # TensorFlow; -> benchmarks/results/monitor.json
-    python benchmarks/monitor.py --backend jax   # JAX;        -> benchmarks/results/monitor-jax.json
+    python benchmarks/monitor.py                 # TensorFlow; -> vaenb/records/monitor.json
+    python benchmarks/monitor.py --backend jax   # JAX;        -> vaenb/records/monitor-jax.json
 
 Blocks with and without the monitor take turns within seconds, so that other work on the machine meets both alike; neighbours
 are compared, and the standard error says how well. The blocks without it do not count as time that the monitor may spend of.
@@ -144,8 +144,9 @@ def main():
         },
     }
     path = (
-        Path(__file__).parent
-        / "results"
+        Path(__file__).parent.parent
+        / "vaenb"
+        / "records"
         / f"monitor{'' if options.backend == 'tensorflow' else '-' + options.backend}.json"
     )
     path.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""One part changed at a time, on MNIST, with equal budgets: python benchmarks/parts.py --out benchmarks/results/parts.json
+"""One part changed at a time, on MNIST, with equal budgets: python benchmarks/parts.py --out vaenb/records/parts.json
 
 Every variant has the same network, data, batches, steps and learning rates. The number compared is log p(x) of test
 digits (binarised once, seed 777), estimated with the same number of importance samples for all; gains over the plain VAE
@@ -85,7 +85,7 @@ def measure(name, digits, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="benchmarks/results/parts.json")
+    parser.add_argument("--out", default="vaenb/records/parts.json")
     parser.add_argument(
         "--only", default=",".join(NAMES), help="variants, with commas between them"
     )

@@ -6,7 +6,7 @@
 
 A run can be stopped or killed at any moment: the same command goes on where it was, and ends with the numbers that it would
 have had undisturbed. Its state is kept under build/reproduce; what it has found is written, when it is finished, to
-benchmarks/results/reproduce/NAME-BUDGET-BACKEND-SEED.json, from which nbs/stories/90_results.ipynb is made.
+vaenb/records/reproduce/NAME-BUDGET-BACKEND-SEED.json, from which nbs/stories/90_results.ipynb is made.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def arguments(argv=None):
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("benchmarks/results/reproduce"),
+        default=Path("vaenb/records/reproduce"),
         help="folder of the results",
     )
     parser.add_argument(

@@ -1,7 +1,7 @@
 """What composing a model from parts costs: one training step of a recipe against the same step written by hand.
 
-    python benchmarks/step.py                       # JAX;        -> benchmarks/results/step.json
-    python benchmarks/step.py --backend tensorflow  # TensorFlow; -> benchmarks/results/step-tensorflow.json
+    python benchmarks/step.py                       # JAX;        -> vaenb/records/step.json
+    python benchmarks/step.py --backend tensorflow  # TensorFlow; -> vaenb/records/step-tensorflow.json
 
 Both steps are compiled whole (network 784-200-200-50, tanh, batch 100, Bernoulli with coins flipped anew, Adam), run in
 turns, and compared by the median time and, on JAX, by the operations that XLA counts in the compiled program, which no other
@@ -639,7 +639,7 @@ def main():
     parser.add_argument("--only", default=",".join(REFERENCE))
     parser.add_argument("--repeats", type=int, default=25)
     args = parser.parse_args()
-    out = args.out or Path("benchmarks/results") / ("step.json" if JAX else "step-tensorflow.json")
+    out = args.out or Path("vaenb/records") / ("step.json" if JAX else "step-tensorflow.json")
     x = o.array(np.random.default_rng(0).random((BATCH, X)))
     record = {
         "what": "one compiled training step of a recipe against the same step written by hand; ratios vaenb / hand",

@@ -9,7 +9,7 @@ Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is
 TensorFlow: the faster of a compiled step and a compiled loop over an epoch); the plain Keras example's approach (a `Sampling`
 layer, a loss, `fit`); and pythae's own trainer. Every contestant lives in a process of its own and waits for its turn; the
 turns go round, so that a disturbance of the machine hits all of them. What counts is the ratio of medians.
-Results go to benchmarks/results/throughput.json.
+Results go to vaenb/records/throughput.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 IMAGES = 400  # of a log-likelihood
-RESULT = Path(__file__).parent / "results" / "throughput.json"
+RESULT = Path(__file__).parent.parent / "vaenb" / "records" / "throughput.json"
 NETS = {  # hidden layers, activation, code, importance samples
     "dense": dict(hidden=(512,), act="relu", d=16, k=1),
     "iwae-1": dict(hidden=(200, 200), act="tanh", d=50, k=1),

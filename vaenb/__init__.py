@@ -4,33 +4,40 @@ __version__ = "0.1.0"
 import importlib
 import importlib.util
 
+from .backend import watch_keras
+
 # What most users need, by the chapter that defines it. Nothing is imported before it is asked for,
 # so `import vaenb` costs neither Keras nor matplotlib.
-_CHAPTER = {
-    "Autoencoder": "autoencoder",
-    **dict.fromkeys(("VAE", "VariationalAutoencoder", "DiagonalNormal", "StandardNormal", "ELBO"), "vae"),
-    **dict.fromkeys(("FreeBits", "Capacity", "IWAE", "MIWAE", "PIWAE", "CIWAE", "StickingTheLanding", "DReG"), "objective"),
-    **dict.fromkeys(("BetaTC", "DIP", "InfoVAE", "WAE"), "aggregate"),
-    **dict.fromkeys(("MixtureOfNormals", "VampPrior", "FlowPrior"), "prior"),
-    **dict.fromkeys(("FullNormal", "FlowPosterior"), "posterior"),
-    **dict.fromkeys(("MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"), "sampler"),
-    **dict.fromkeys(("recipe", "RECIPES", "load_model"), "recipes"),
-    **dict.fromkeys(("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial", "Categorical", "Poisson"), "likelihood"),
-    **dict.fromkeys(("dense", "conv", "resnet"), "network"),
-    "fit_resumable": "training",
-    "Monitor": "monitor",
-    "diagnose": "diagnosis",
-    "Dataset": "data",
-    "LatentExplorer": "explorer",
+_NAMES = {
+    "autoencoder": ["Autoencoder"],
+    "vae": ["VAE", "VariationalAutoencoder", "DiagonalNormal", "StandardNormal", "ELBO"],
+    "objective": [
+        *("FreeBits", "Capacity", "IWAE", "MIWAE", "PIWAE", "CIWAE", "StickingTheLanding", "DReG")
+    ],
+    "aggregate": ["BetaTC", "DIP", "InfoVAE", "WAE"],
+    "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior"],
+    "posterior": ["FullNormal", "FlowPosterior"],
+    "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
+    "recipes": ["recipe", "RECIPES", "load_model"],
+    "likelihood": [
+        *("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial"),
+        *("Categorical", "Poisson"),
+    ],
+    "network": ["dense", "conv", "resnet"],
+    "training": ["fit_resumable"],
+    "monitor": ["Monitor"],
+    "diagnosis": ["diagnose"],
+    "data": ["Dataset"],
+    "explorer": ["LatentExplorer"],
 }
-_SAVEABLE = ("likelihood", "autoencoder", "vae", "objective", "aggregate", "prior", "posterior")  # what a saved model may consist of
+_CHAPTER = {name: chapter for chapter, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_CHAPTER]
+
+watch_keras()  # chooses the backend when Keras is imported, and lets it find our classes in files
 
 
 def __getattr__(name):
     if name in _CHAPTER:
-        if _CHAPTER[name] in _SAVEABLE:  # so that Keras finds all parts of a file, whichever of them was imported by name
-            for chapter in _SAVEABLE: importlib.import_module(f"vaenb.{chapter}")
         return getattr(importlib.import_module(f"vaenb.{_CHAPTER[name]}"), name)
     if not name.startswith("_") and importlib.util.find_spec(f"vaenb.{name}"):
         return importlib.import_module(f"vaenb.{name}")

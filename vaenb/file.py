@@ -4,18 +4,24 @@
 
 # %% auto #0
 __all__ = ['MNIST_SHA256', 'MNIST_MIRRORS', 'IMAGE_SUFFIXES', 'gunzip', 'read_idx', 'write_atomic', 'locked', 'checked_idx',
-           'cache_folder', 'download_mnist', 'mnist_file', 'read_image', 'read_folder', 'read_arrays']
+           'cache_folder', 'download_mnist', 'mnist_file', 'read_image', 'read_folder', 'read_arrays', 'record_folder',
+           'copy_book']
 
 # %% ../nbs/foundations/08_file.ipynb #1c9022a3
 import contextlib
 import gzip
 import hashlib
 import os
+import secrets
+import shutil
 import tempfile
 import zlib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
 
 # %% ../nbs/foundations/08_file.ipynb #b8891127
 def gunzip(content, name="the file"):
@@ -35,46 +41,49 @@ def gunzip(content, name="the file"):
 
 # %% ../nbs/foundations/08_file.ipynb #001f8f2f
 def read_idx(content, name="the file"):
-    """uint8 array that the file holds; raises ValueError where its header or its length is wrong.
+    """uint8 array that the file holds; raises ValueError for a wrong header or length.
 
     - content: bytes of an IDX file
     - name: for the message
     """
     if len(content) < 8 or content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
         raise ValueError(
-            f"{name} is not an IDX file of bytes: it begins with {content[:8].hex(' ') or 'nothing'} instead of 00 00 08 and its sizes"
+            f"{name} is not an IDX file of bytes: it begins with "
+            f"{content[:8].hex(' ') or 'nothing'} instead of 00 00 08 and its sizes"
         )
     start = 4 + 4 * content[3]
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
     promised, found = int(np.prod(shape, dtype="float64")), len(content) - start
     if promised != found:
         raise ValueError(
-            f"{name} is corrupted: its header promises {promised} values, shape {shape}, but {found} follow"
+            f"{name} is corrupted: its header promises {promised} values, shape {shape}, "
+            f"but {found} follow"
         )
     return np.frombuffer(content, "uint8", offset=start).reshape(shape)
 
 # %% ../nbs/foundations/08_file.ipynb #1643bb50
 def write_atomic(path, content):
-    """Write the file whole or not at all: until the last byte is on the disk, `path` keeps its old content.
+    """Write the file whole or not at all: `path` changes when the last byte is on the disk.
 
     - path: file to write; its folder is made where it is missing
     - content: bytes
+
+    The file may be read and written by whom the user's `umask` lets, like every new file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(draft, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
     except BaseException:
-        os.unlink(draft)
+        draft.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(
-        OSError
-    ):  # the new name, too, should outlive a power cut; Windows cannot say so
+    # The new name, too, should outlive a power cut; Windows has no way to ask for that.
+    with contextlib.suppress(OSError):
         home = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(home)
@@ -82,57 +91,45 @@ def write_atomic(path, content):
             os.close(home)
 
 # %% ../nbs/foundations/08_file.ipynb #c7f5ee4f
-_HELD = set()  # by this process, which the operating system would let in a second time
-
-
-def _claim(lock):
-    """The open lock file, or None where another process holds it."""
-    file = open(lock, "a+")
-    try:
-        with contextlib.suppress(ImportError):  # Windows has no such locks
-            import fcntl
-
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return file.close()
-    if lock.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
-        return file
-    file.close()  # its last owner has just removed it
-    return _claim(lock)
+def _owner(lock):
+    """What to call the process that has written its number into the lock file."""
+    with contextlib.suppress(OSError):
+        if number := lock.read_text().strip():
+            return f"process {number}"
+    return "another process"
 
 
 @contextlib.contextmanager
 def locked(path):
-    """Inside, `path` is this block's alone; raises BlockingIOError that names the process that has it, OSError where its folder cannot be written to.
+    """Inside, `path` is this block's alone.
 
     - path: file or folder that is to be written; the lock is the file `path.lock`
+
+    Raises BlockingIOError that names the process that has it, or OSError where the folder of
+    `path` cannot be written to.
     """
     lock = Path(f"{Path(path).absolute()}.lock")
+    owner = _owner(lock)  # before the attempt, because some versions of filelock empty the file
+    held = FileLock(lock, timeout=0, thread_local=False)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = None if lock in _HELD else _claim(lock)
-        if file is None:
-            raise BlockingIOError(
-                f"{path} is being written by process {lock.read_text()}: wait until it has finished, or name another place"
-            )
+        held.acquire()
+    except Timeout:
+        raise BlockingIOError(
+            f"{path} is being written by {owner}: wait until it has finished, or name another place"
+        ) from None
     except OSError as error:
-        raise (
-            error
-            if error.errno is None
-            else type(error)(
-                f"{lock.parent} cannot be written to ({error.strerror}): name another place"
-            )
+        raise type(error)(
+            f"{lock.parent} cannot be written to ({error.strerror}): name another place"
         ) from error
-    with file:
-        _HELD.add(lock)
-        try:
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
-        finally:
-            _HELD.discard(lock)
-            lock.unlink(missing_ok=True)
+    try:
+        with contextlib.suppress(OSError):  # on Windows a locked file takes no number
+            lock.write_text(str(os.getpid()))
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # on Windows filelock removes it after the release
+            lock.unlink()
+        held.release()
 
 # %% ../nbs/foundations/08_file.ipynb #2788ab33
 MNIST_SHA256 = {  # of the decompressed files
@@ -148,7 +145,7 @@ MNIST_MIRRORS = (
 
 # %% ../nbs/foundations/08_file.ipynb #c0502579
 def checked_idx(content, stem, name="the file"):
-    """uint8 array of one of MNIST's files; raises ValueError where it is damaged or not the canonical one.
+    """uint8 array of one of MNIST's files; raises ValueError for any other content.
 
     - content: bytes of a file, compressed or not
     - stem: its name in `MNIST_SHA256`
@@ -164,16 +161,18 @@ def checked_idx(content, stem, name="the file"):
 
 # %% ../nbs/foundations/08_file.ipynb #63d1ba63
 def cache_folder():
-    "Where downloads are kept: VAENB_CACHE where it is set, else `vaenb` in the user's cache."
+    """Where downloads are kept: VAENB_CACHE where it is set, else the user's cache folder."""
     if os.environ.get("VAENB_CACHE"):
         return Path(os.environ["VAENB_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaenb"
+    return user_cache_path("vaenb", appauthor=False)
 
 # %% ../nbs/foundations/08_file.ipynb #649cd78c
 def download_mnist(stem):
-    """uint8 array of one of MNIST's files from the first mirror that has it, kept in `cache_folder`; raises FileNotFoundError.
+    """uint8 array of one of MNIST's files from the first mirror that has it.
 
     - stem: a name in `MNIST_SHA256`
+
+    The file is kept in `cache_folder`. Raises FileNotFoundError where no mirror has it.
     """
     import keras
 
@@ -199,9 +198,11 @@ def download_mnist(stem):
 
 # %% ../nbs/foundations/08_file.ipynb #8a9f8a68
 def mnist_file(stem):
-    """uint8 array of one of MNIST's files from VAENB_DATA/mnist, else from the cache, else from the network; always checked.
+    """uint8 array of one of MNIST's files, checked.
 
     - stem: a name in `MNIST_SHA256`
+
+    It comes from VAENB_DATA/mnist, else from the cache, else from the network.
     """
     homes = [Path(os.environ["VAENB_DATA"])] if os.environ.get("VAENB_DATA") else []
     for folder in [*homes, cache_folder()]:
@@ -242,11 +243,13 @@ def read_image(path, size=None, gray=None):
 
 # %% ../nbs/foundations/08_file.ipynb #45bc3e6b
 def read_folder(folder, size=None, gray=None):
-    """(n, h, w, c) uint8 images and a list of n subfolder names (None without subfolders); raises ValueError or FileNotFoundError.
+    """(n, h, w, c) uint8 images, and a list of n subfolder names (None without subfolders).
 
     - folder: with images, or with a subfolder of images for each class
     - size: (h, w) or one number for both; needed where the images differ in size
     - gray (True): one channel; False: three; None: one where every image has one
+
+    Raises ValueError or FileNotFoundError.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -263,7 +266,8 @@ def read_folder(folder, size=None, gray=None):
     names = [p.relative_to(folder).parts[0] for p in paths if p.parent != folder]
     if names and len(names) < len(paths):
         raise ValueError(
-            f"{folder} holds images beside subfolders of images: put each image into the subfolder of its class"
+            f"{folder} holds images beside subfolders of images: "
+            "put each image into the subfolder of its class"
         )
     images = []
     for path in paths:
@@ -271,7 +275,8 @@ def read_folder(folder, size=None, gray=None):
         (h, w), (h0, w0) = images[-1].shape[:2], images[0].shape[:2]
         if (h, w) != (h0, w0):
             raise ValueError(
-                f"{path} has {h} x {w} pixels but {paths[0]} has {h0} x {w0}: pass size=(h, w) to make them alike"
+                f"{path} has {h} x {w} pixels but {paths[0]} has {h0} x {w0}: "
+                "pass size=(h, w) to make them alike"
             )
     channels = max(image.shape[2] for image in images)
     return np.stack(
@@ -280,10 +285,12 @@ def read_folder(folder, size=None, gray=None):
 
 # %% ../nbs/foundations/08_file.ipynb #6d2cef61
 def read_arrays(path):
-    """dict of x, labels and, where the file has its own split, the rows of val and test; never unpickles; raises ValueError or FileNotFoundError.
+    """dict of x, labels and, where the file has its own split, the rows of val and test.
 
     - path: .npy: one array; .npz: x and labels (or y), or x_train, y_train, x_test, y_test,
       x_val, y_val
+
+    Never unpickles. Raises ValueError or FileNotFoundError.
     """
     path = Path(path)
     if not path.is_file():
@@ -312,3 +319,25 @@ def read_arrays(path):
             f"{path} holds {', '.join(arrays) or 'nothing'}: name the examples x and the labels y"
         )
     return {"x": arrays["x"], "labels": arrays.get("labels", arrays.get("y")), **rows}
+
+# %% ../nbs/foundations/08_file.ipynb #5e0a7d36
+def record_folder():
+    """The folder in this package that holds recorded measurements, one .json file each."""
+    return Path(str(files("vaenb"))) / "records"
+
+# %% ../nbs/foundations/08_file.ipynb #5e0a7d3b
+def copy_book(folder):
+    """Paths of the chapters' notebooks, copied into the folder.
+
+    - folder: new, or empty
+
+    Raises FileExistsError where the folder holds something already.
+    """
+    package = Path(str(files("vaenb")))
+    source = package / "book" if (package / "book").is_dir() else package.parent / "nbs"
+    folder = Path(folder)
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty: name a new folder for the book")
+    hidden = shutil.ignore_patterns("_*", ".*", "images", "*.css", "*.yml")
+    shutil.copytree(source, folder, ignore=hidden, dirs_exist_ok=True)
+    return sorted(folder.rglob("*.ipynb"))
