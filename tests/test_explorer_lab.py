@@ -95,6 +95,54 @@ else: raise AssertionError(explorer.state)""")
         assert page.console == [] and list(page.errors()) == []
 
 
+# What JupyterLab does with these keys in command mode: restart the kernel, insert, delete, cut
+# and convert cells, select all of them, undo, run.
+KEYS = "0 . 0 0 a b d d x m y c v z l o Control+a Shift+ArrowDown Shift+Enter Control+Enter".split()
+
+
+def test_no_key_pressed_in_the_explorer_reaches_the_notebook(tmp_path):
+    with lab.opened([*CELLS, "'another cell'"], tmp_path) as page:
+        page.run_all()
+        view = View(page, page.cell(0))
+        page.record_commands()
+        slider = view.el.get_by_role("slider").first
+        where = view.el.get_by_role("application", name="Map of the codes")
+        number = view.el.get_by_role("spinbutton").first
+        before = page.cells()
+        controls = {
+            "slider": slider,
+            "number": number,
+            "map": where,
+            "button": view.el.get_by_role("button", name="Random"),
+            "check box": view.el.get_by_role("checkbox").first,
+            "select": view.el.get_by_role("combobox").first,
+            "tab": view.el.get_by_role("tab").first,
+            "text": view.el.get_by_label("The code as NumPy text"),
+            "between the controls": view.el,
+        }
+        view.el.get_by_text("Take it along").click()
+        slider.click()
+        number.click()
+        for key in ("Control+a", *"0.00"):
+            page.page.keyboard.press(key)
+        assert number.input_value() == "0.00", "the keys arrive in the field"
+        assert page.commands() == []
+        for name, control in controls.items():
+            control.click(position={"x": 5, "y": 5})
+            if name == "select":
+                page.page.keyboard.press("Enter")  # closes its list
+            for key in KEYS:
+                page.page.keyboard.press(key)
+            assert page.commands() == [], name
+        assert page.page.locator(".jp-Dialog").count() == 0
+        assert page.cells() == before and page.page.locator(".jp-Cell").count() == 2
+        assert page.page.locator(".jp-mod-multiSelected").count() == 0
+        slider.press("Escape")
+        page.page.keyboard.press("b")
+        assert page.commands() == ["notebook:insert-cell-below"], "Escape leaves the explorer"
+        assert list(page.errors()) == [] and page.console == []
+
+
 def test_a_slow_decoder_builds_no_queue_and_python_moves_the_view(tmp_path):
     with lab.opened(CELLS, tmp_path) as page:
         page.run_all()

@@ -112,6 +112,29 @@ def test_a_running_training_is_watched_paused_steered_and_stopped(tmp_path, rout
         assert any("image/png" in o.get("data", {}) for o in page.cells()[1]["outputs"])
 
 
+def test_no_key_pressed_in_the_monitor_reaches_the_notebook(tmp_path):
+    with lab.opened(CELLS[:2], tmp_path) as page:
+        page.run_all(wait=False)
+        panel = page.cell(1).locator(".vaenb-monitor")
+        panel.get_by_role("img", name=re.compile("^ELBO")).wait_for(timeout=60_000)
+        page.record_commands()
+        button = panel.get_by_role("button", name="Pause")
+        for control in (panel.get_by_role("slider"), button):
+            for key in (*"00abddxm", "Control+a", "Shift+ArrowDown"):
+                control.press(key)
+        button.click()
+        panel.get_by_text("paused").wait_for()
+        for place in (panel.locator("svg").first, panel.get_by_role("progressbar"), panel):
+            place.click(position={"x": 2, "y": 2})
+            for key in (*"00abddxm", "Control+a"):
+                page.page.keyboard.press(key)
+        assert page.commands() == []
+        assert page.page.locator(".jp-Dialog").count() == 0
+        assert page.page.locator(".jp-CodeCell").count() == 2 and page.console == []
+        page.interrupt()
+        page.await_runs()
+
+
 def test_an_interrupted_training_leaves_a_picture_and_a_working_kernel(tmp_path):
     with lab.opened(CELLS[:2], tmp_path) as page:
         page.run_all(wait=False)

@@ -895,10 +895,23 @@ function tabsPart(app, panels) {
   };
 }
 
+/**
+ * Keys pressed inside stay inside. JupyterLab looks for this attribute from the event's target upwards, and to a listener
+ * outside of a shadow tree the target is the tree's host: on any element above it the attribute comes too late.
+ * A click beside a control gives the host the focus; Escape gives it back to the cell.
+ */
+function keepKeys(host) {
+  host.setAttribute("data-lm-suppress-shortcuts", "true");
+  if (!document.body?.dataset.jpThemeLight) return; // not in JupyterLab
+  host.tabIndex = -1;
+  host.style.outline = "none";
+  host.addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.defaultPrevented) host.closest(".jp-Cell")?.focus(); });
+}
+
 /** The explorer in `el`; returns what ends it. */
 function render({ model, el }) {
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's own keys stay outside
   const place = h("div", { className: "vaenb-explorer-view" }), root = place.attachShadow({ mode: "open" });
+  keepKeys(place);
   const status = h("div", { className: "status", role: "status" }), frame = h("div", { className: "vx", role: "region", "aria-label": `Explorer of a code of ${model.get("facts").latent_dim} numbers` }, status);
   root.append(h("style", {}, CSS), frame);
   el.append(place);

@@ -5,6 +5,7 @@
 const STYLE = `
 .vaenb-monitor { --ink: var(--jp-ui-font-color1, #23241f); --quiet: var(--jp-ui-font-color2, #6d6c64); --line: #c9c6bc;
   --first: #0b5c74; --second: #b4541f; --paper: transparent; color: var(--ink); font: 13px/1.35 var(--jp-ui-font-family, system-ui, sans-serif); max-width: 860px; }
+.vaenb-monitor:focus { outline: none; }
 .vaenb-monitor.dark { --ink: var(--jp-ui-font-color1, #eee); --quiet: var(--jp-ui-font-color2, #b8b6ae); --line: #55544e; --first: #6cc5e0; --second: #f2a06b; }
 .vaenb-monitor .bar { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 4px 0; }
 .vaenb-monitor button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--quiet); border-radius: 4px; padding: 3px 10px; min-height: 28px; cursor: pointer; }
@@ -140,7 +141,8 @@ function addControls(model, bar, note) {
   slider.setAttribute("aria-label", "Weight of the KL, beta");
   const beta = () => Number(slider.value) < -100 ? 0 : model.get("progress").beta_start * 10 ** (Number(slider.value) / 50);
   const show = (value) => { shown.textContent = number(value, 2); slider.setAttribute("aria-valuetext", number(value, 2)); };
-  for (const control of [pause, stop, slider]) control.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes their keys
+  // JupyterLab looks for this from the focused element upwards, and a control is itself what its shortcuts ask for.
+  for (const control of [pause, stop, slider]) control.dataset.lmSuppressShortcuts = "true";
   pause.onclick = () => ask(model.get("progress").paused ? "resume" : "pause");
   stop.onclick = () => { stop.disabled = true; ask("stop"); };
   slider.oninput = () => show(beta());
@@ -160,7 +162,9 @@ function addControls(model, bar, note) {
 }
 
 function render({ model, el }) {
-  const root = make("div", el, { className: "vaenb-monitor" });
+  const root = make("div", el, { className: "vaenb-monitor", tabIndex: -1 }); // a click beside a control gives it the focus
+  root.dataset.lmSuppressShortcuts = "true";
+  root.addEventListener("keydown", (event) => { if (event.key === "Escape") root.closest(".jp-Cell")?.focus(); });
   make("style", root, { textContent: STYLE });
   const status = make("div", root), done = make("progress", root, { max: 1 }), bar = make("div", root, { className: "bar" });
   const note = make("div", root, { className: "note" }), panels = make("div", root, { className: "panels" }), made = {};
