@@ -313,6 +313,16 @@ class Lab:
         self.page.evaluate(f"{PANEL}.sessionContext.shutdown()")
         self.wait(f"!{KERNEL}")
 
+    def save(self):
+        "Saves the notebook to `file`."
+        self.page.evaluate(f"{PANEL}.context.save()")
+
+    def reopen(self):
+        "Opens the page again, as a reader does the next day."
+        self.page.reload(wait_until="load")
+        self.wait(f"{PANEL}?.content?.model?.cells.length")
+        self.await_kernel()
+
     def record_commands(self):
         "From now on `commands` holds the names of all commands that JupyterLab runs."
         self.page.evaluate(

@@ -1,8 +1,13 @@
 """The explorer in a real JupyterLab: the hand moves, the kernel decodes, the pictures change; and a kernel that is gone is said to be gone."""
 
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import lab
+import pytest
 
 CHAPTER = Path(__file__).resolve().parent.parent / "nbs" / "seeing" / "62_explorer.ipynb"
 CELLS = [
@@ -188,14 +193,108 @@ def test_a_kernel_that_is_slow_is_waited_for_and_one_that_is_gone_is_said_to_be_
 
         for end in (page.restart_kernel, page.kill_kernel, page.shut_down_kernel):
             end()
-            view.el.get_by_role("slider").first.press("ArrowLeft")
+            slider = view.el.get_by_role("slider").first
+            view.changes(lambda: slider.press("ArrowLeft"), name="a slider without its kernel")
             view.el.get_by_role("status").get_by_text("run the cell again").wait_for(timeout=6000)
+            view.changes(lambda: view.el.get_by_role("button", name="Random").click())
+            view.el.get_by_role("tab", name="Encode").click()
+            original = view.el.get_by_role("img", name="The original")
+            view.settle(original)
+            pad = view.el.get_by_role("application", name="Drawing pad")
+            view.changes(lambda: view.drag(pad, (0.5, 0.1), (0.5, 0.9)), original, "drawing")
+            assert page.cell(0).locator(".vx").locator("visible=true").count() == 1
             if end == page.shut_down_kernel:
                 break
             page.run_all()
             view = View(page, page.cell(0))
-            assert view.el.get_by_role("status").inner_text() == ""
+            page.page.wait_for_function(
+                "s => s.textContent === ''",
+                arg=view.el.get_by_role("status").element_handle(),
+                timeout=20_000,
+            )
             view.changes(
                 lambda: view.el.get_by_role("slider").first.press("ArrowLeft"),
                 name="a slider after the cell has run again",
             )
+
+
+def alive(page, place):
+    "The explorer below `place` moves its picture, encodes and samples."
+    view = View(page, place)
+    view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
+    view.changes(lambda: view.el.get_by_role("button", name="Random").click(), name="Random")
+    view.el.get_by_role("tab", name="Encode").click()
+    original = view.el.get_by_role("img", name="The original")
+    view.settle(original)
+    pad = view.el.get_by_role("application", name="Drawing pad")
+    view.changes(lambda: view.drag(pad, (0.5, 0.1), (0.5, 0.9)), original, "drawing")
+    assert view.el.get_by_role("status").inner_text() == ""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    "A notebook of one's own that was run, saved and opened again in JupyterLab."
+    folder = tmp_path_factory.mktemp("saved")
+    with lab.opened(CELLS, folder) as page:
+        page.run_all()
+        View(page, page.cell(0))
+        page.save()
+        page.shut_down_kernel()
+        page.reopen()
+        alive(page, page.cell(0))
+        text = page.cell(0).locator(".jp-OutputArea").inner_text()
+        assert "not found" not in text and "Error" not in text
+        assert page.cell(0).locator(".vx").locator("visible=true").count() == 1
+        assert page.cell(0).get_by_text("Trust Notebook").locator("visible=true").count() == 0
+        known = "widget model not found"  # ipywidgets' own word about the output that we hide
+        assert [line for line in page.console if known not in line] == []
+    return page.file
+
+
+def test_a_saved_notebook_that_is_opened_again_is_alive(saved):
+    outputs = json.loads(saved.read_text())["cells"][0]["outputs"]
+    assert [len(o["data"].get("text/html", "")) > 0 for o in outputs] == [False, True]
+    assert sum(len(json.dumps(o)) for o in outputs) < 700_000
+
+
+def test_an_untrusted_notebook_shows_a_still_picture_and_the_word_trust(saved, tmp_path):
+    with lab.opened(saved, tmp_path) as page:  # another server, which has not signed it
+        output = page.cell(0).locator(".jp-OutputArea")
+        output.get_by_text("Trust Notebook").wait_for()
+        picture = output.get_by_role("img", name="A map of codes")
+        assert picture.evaluate("i => i.complete && i.naturalWidth > 600 && i.clientWidth > 300")
+        assert output.locator(".vx").count() == 0 and "Error" not in output.inner_text()
+        page.page.once("dialog", lambda d: d.accept())
+        page.command("notebook:trust")
+        page.page.locator(".jp-Dialog").get_by_role("button", name="Trust").click()
+        page.await_runs()
+        page.save()
+        page.reopen()
+        alive(page, page.cell(0))
+
+
+@contextmanager
+def offline(address):
+    "A page of Chromium's without any network, and what it asks for."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=lab.chromium(), args=lab.FLAGS)
+        tab = browser.new_page(viewport={"width": 1280, "height": 900})
+        own = ("file:", "data:", "blob:")
+        tab.route("**/*", lambda r: r.continue_() if r.request.url.startswith(own) else r.abort())
+        tab.goto(address)
+        try:
+            yield lab.Lab(tab, None, None)
+        finally:
+            browser.close()
+
+
+@pytest.mark.parametrize("execute", [False, True], ids=["as saved", "run by nbconvert"])
+def test_the_page_that_nbconvert_makes_is_alive(saved, tmp_path, execute):
+    options = ["--to", "html", "--output-dir", str(tmp_path), *["--execute"] * execute]
+    subprocess.run(
+        [sys.executable, "-m", "nbconvert", *options, str(saved)], check=True, capture_output=True
+    )
+    with offline((tmp_path / f"{saved.stem}.html").as_uri()) as page:
+        alive(page, page.page.locator("body"))

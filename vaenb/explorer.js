@@ -110,11 +110,16 @@ async function localAnswers(facts) {
   return {
     decode: (request, z) => ({ frames: rows(z, d).map(decode) }),
     encode(request, pixels) {
+      if (!network?.encode) throw new Error("This page carries no encoder, so it cannot encode an image: run the cell again.");
       const [low, high] = facts.range, steps = facts.levels && facts.levels - 1;
       const code = network.encode(Float32Array.from(pixels, (p) => low + (high - low) * (steps ? Math.round(p * steps) / steps : p)));
       return { codes: [Float32Array.from(code)] };
     },
-    example: ({ index }) => ({ codes: [codes[index]], frames: [thumbs[index]], labels: [facts.labels ? facts.labels[index] : null] }),
+    example({ index }) {
+      const i = facts.index.indexOf(index);
+      if (!thumbs[i]) throw new Error(`This page does not carry example ${index}: run the cell again, or choose one of the pictures.`);
+      return { codes: [codes[i]], frames: [thumbs[i]], labels: [facts.labels ? facts.labels[i] : null] };
+    },
     sample({ n, seed, temperature, source }) {
       const random = uniform(seed), { draws } = facts.sources[source], stored = draws && rows(floatsOf(draws), d);
       const draw = () => Float32Array.from({ length: d }, (_, j) => facts.mean[j] + temperature * facts.scale[j] * normal(random));
@@ -157,8 +162,13 @@ function unpacked(content, buffers, facts) {
 
 const LOST = "The kernel that decodes was restarted or shut down, so these pictures no longer follow: run the cell again.";
 const LATE = "The model has not answered for a few seconds: the kernel is busy, or it has died. The view goes on by itself when an answer comes.";
+const LOST_COPY = "The kernel was restarted or shut down: a copy of the model in this page answers. For all examples and the model itself run the cell again.";
+const LATE_COPY = "The model has not answered for a few seconds: the kernel is busy, or there is none. Until it answers, a copy of the model in this page does.";
 
-/** Questions to the model, and a sentence when nobody answers. */
+/**
+ * Questions to the model. When the kernel does not answer, the copy of the networks does that lies in the page beside the
+ * widget or, where there is none, was asked for in time; and a sentence says so.
+ */
 class Host {
   constructor(model, facts, tell) {
     Object.assign(this, { model, facts, tell, waiting: new Map(), count: 0, name: Math.random().toString(36).slice(2), lost: false });
@@ -167,12 +177,37 @@ class Host {
     model.on("msg:custom", this.hear);
     model.on("comm_live_update", this.cut); // JupyterLab says so when the kernel is restarted or shut down
     this.clock = setInterval(() => this.watch(), 1000);
+    if (facts.live) this.spare = setTimeout(() => this.fetchCopy(), 2500);
+  }
+
+  /** Where the copy lies in this page, or else the kernel's own word for it. */
+  async fetchCopy() {
+    const text = () => document.getElementById(`${this.facts.id}-facts`)?.textContent;
+    const found = text() ? JSON.parse(text()) : this.silent() ? undefined : (await this.ask("copy")).copy;
+    if (found && !this.copy) this.copy = localAnswers({ ...this.facts, network: found.network, atlas: found.atlas });
+    return this.copy;
+  }
+
+  /** An answer without the kernel. */
+  help(asked) {
+    asked.helped = true;
+    (this.copy || this.fetchCopy()).then(async (known) => {
+      if (!known || !known[asked.kind]) { asked.helped = false; return; }
+      try { asked.resolve(await known[asked.kind](asked.request, asked.array)); } catch (error) { asked.reject(error); }
+    }).catch(asked.reject);
+  }
+
+  silent() {
+    const now = Date.now();
+    return this.facts.live && (this.lost || [...this.waiting.values()].some((asked) => now - asked.since > 3500));
   }
 
   ask(kind, request = {}, array = undefined) {
     const id = `${this.name}${++this.count}`;
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject, since: Date.now() });
+      const asked = { resolve, reject, since: Date.now(), kind, request, array };
+      if (this.copy && this.silent()) { this.help(asked); return; }
+      this.waiting.set(id, asked);
       try { this.model.send({ id, kind, ...request }, undefined, this.facts.live ? (array ? [array] : []) : array); }
       catch (error) { this.cut(); }
     });
@@ -183,22 +218,24 @@ class Host {
     if (!asked) return; // another view's question
     this.waiting.delete(content.id);
     this.lost = false;
-    if (content.error) asked.reject(new Error(content.error));
+    if (asked.helped) { /* the copy has answered */ } else if (content.error) asked.reject(new Error(content.error));
     else asked.resolve(unpacked(content, buffers, this.facts));
     if (this.said) this.watch();
   }
 
   watch() {
-    const kernel = this.model.widget_manager?.kernel, now = Date.now();
+    const kernel = this.model.widget_manager?.kernel;
     const dead = this.facts.live && (kernel === null || ["dead", "terminating", "restarting", "autorestarting"].includes(kernel?.status));
-    const late = this.facts.live && [...this.waiting.values()].some((asked) => now - asked.since > 3500);
     this.lost ||= dead;
-    const sentence = this.lost ? LOST : late ? LATE : "";
+    const silent = this.silent();
+    if (silent) for (const asked of this.waiting.values()) if (!asked.helped && asked.kind !== "copy") this.help(asked);
+    const sentence = !silent ? "" : this.copy ? (this.lost ? LOST_COPY : LATE_COPY) : this.lost ? LOST : LATE;
     if (sentence !== (this.said || "")) this.tell((this.said = sentence));
   }
 
   close() {
     clearInterval(this.clock);
+    clearTimeout(this.spare);
     this.model.off("msg:custom", this.hear);
     this.model.off("comm_live_update", this.cut);
   }
@@ -912,6 +949,7 @@ function keepKeys(host) {
 function render({ model, el }) {
   const place = h("div", { className: "vaenb-explorer-view" }), root = place.attachShadow({ mode: "open" });
   keepKeys(place);
+  if (model.get("facts").live) place.dataset.vaenbLive = model.get("facts").id;
   const status = h("div", { className: "status", role: "status" }), frame = h("div", { className: "vx", role: "region", "aria-label": `Explorer of a code of ${model.get("facts").latent_dim} numbers` }, status);
   root.append(h("style", {}, CSS), frame);
   el.append(place);
@@ -934,6 +972,35 @@ function render({ model, el }) {
   theme();
   app.changed(new Set(["z", "a", "b", "plane", "sampling", "dims", "tab"]));
   return () => { app.host.close(); watcher.disconnect(); media.removeEventListener("change", theme); model.off("change:state", heard); };
+}
+
+/**
+ * The copy that a notebook saves behind the widget. It shows itself where the widget does not: in a notebook that was opened
+ * again without its kernel, or in a page made of one.
+ */
+function standIn(el, facts) {
+  const child = el.closest(".jp-OutputArea-child"), area = child?.parentElement || document.body, before = child?.previousElementSibling;
+  const expected = before?.querySelector('.jp-OutputArea-output:not([data-mime-type]), [data-mime-type="application/vnd.jupyter.widget-view+json"]');
+  let begun = false, late = !expected;
+  const look = () => {
+    const alive = Boolean(area.querySelector(`[data-vaenb-live="${facts.id}"]`)), missing = /model not found|Error displaying widget/.test(before?.textContent || "");
+    const shown = !alive && (late || missing);
+    el.hidden = !shown;
+    if (shown && !begun) { begun = true; start(el, facts); }
+    if (before && expected) before.style.display = shown ? "none" : "";
+  };
+  new MutationObserver(look).observe(area, { childList: true, subtree: true, characterData: true });
+  setTimeout(() => { late = true; look(); }, 5000);
+  look();
+}
+
+/** Starts every explorer of this name in the page that has not begun. */
+function startAll(name) {
+  const facts = JSON.parse(document.getElementById(`${name}-facts`).textContent);
+  for (const el of document.querySelectorAll(`[id="${name}"]:not([data-begun])`)) {
+    el.dataset.begun = "";
+    (facts.widget ? standIn : start)(el, facts);
+  }
 }
 
 /** Starts the explorer of a page without a kernel; the page's address may hold a state. */

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'code_scale', 'floats_text', 'to_bytes', 'picture_sheet', 'ink_size', 'as_dataset', 'code_facts',
-           'view_facts', 'atlas_facts', 'module_source', 'static_facts', 'fragment_html', 'nearest_rows',
-           'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
+           'view_facts', 'atlas_facts', 'module_source', 'static_facts', 'explorer_id', 'fragment_html', 'nearest_rows',
+           'still_html', 'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
 
 # %% ../nbs/seeing/62_explorer.ipynb #ae3ebdac
 import base64
@@ -20,12 +20,13 @@ import re
 import anywidget
 import numpy as np
 import traitlets
+from matplotlib.figure import Figure
 from PIL import Image
 
 from .browser import network_source, pack_model
 from .data import Split
 from .evaluation import weigh_units
-from .plot import code_axes
+from .plot import code_axes, image_grid
 from .vae import StandardNormal
 
 # %% ../nbs/seeing/62_explorer.ipynb #56261de4
@@ -317,22 +318,32 @@ def static_facts(model, facts, max_bytes=1000000):
     }
 
 
-def fragment_html(facts):
+def explorer_id(facts):
+    """A name for an explorer in a page, the same for the same facts."""
+    return "explorer-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:10]
+
+
+def fragment_html(facts, still=""):
     """HTML that starts an explorer where it stands, in any page, without a request.
 
-    - facts: what `static_facts` returned
+    - facts: what `static_facts` returned; with `widget` it hides where the widget itself is alive
+    - still (str): HTML shown where no script runs
+
+    Returns str.
     """
-    name = "explorer-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:10]
+    name = facts.get("id") or explorer_id(facts)
+    # Hidden before it is painted: in a notebook the widget above is what should be seen.
+    hide = "<script>document.currentScript.previousElementSibling.hidden = true</script>\n"
     content = json.dumps({**facts, "id": name}, separators=(",", ":")).replace("<", r"\u003c")
     code = re.sub(r"^export default.*$", "", module_source(), flags=re.M).replace(
         "</script", r"<\/script"
     )
     return (
         f'<div class="vaenb-explorer" id="{name}">'
-        "<p>Here is an explorer of a latent space. It needs JavaScript.</p></div>\n"
+        f"{still or '<p>Here is an explorer of a latent space. It needs JavaScript.</p>'}</div>\n"
+        f"{hide if facts.get('widget') else ''}"
         f'<script type="application/json" id="{name}-facts">{content}</script>\n'
-        f'<script type="module">\n{code}\nstart(document.getElementById("{name}"),'
-        f' JSON.parse(document.getElementById("{name}-facts").textContent));\n</script>'
+        f'<script type="module">\n{code}\nstartAll("{name}");\n</script>'
     )
 
 # %% ../nbs/seeing/62_explorer.ipynb #919cae8d
@@ -412,6 +423,11 @@ class _Answers:
             )
         }
 
+    def copy(self, question, numbers):
+        "The networks for the page, which answer when the kernel does not."
+        facts = static_facts(self.model, self.facts, 500_000)
+        return {"copy": {name: facts[name] for name in ("network", "atlas") if name in facts}}
+
     def frames(self, x):
         """Images as bytes; vectors as float32.
 
@@ -454,7 +470,7 @@ class _View(_Answers, anywidget.AnyWidget):
         "Sends what a question of the view asks for, or the sentence of the error."
         try:
             kind = question["kind"]
-            if kind not in ("decode", "encode", "example", "sample", "nearest"):
+            if kind not in ("decode", "encode", "example", "sample", "nearest", "copy"):
                 raise ValueError(f"the view asks for {kind!r}, which there is not")
             found = getattr(self, kind)(
                 question, np.frombuffer(buffers[0], "<f4") if buffers else None
@@ -470,9 +486,45 @@ class _View(_Answers, anywidget.AnyWidget):
             if name in found
         }
         self.send(
-            {"id": question["id"], "has": list(arrays), "labels": found.get("labels")},
+            {
+                "id": question["id"],
+                "has": list(arrays),
+                **{name: found[name] for name in ("labels", "copy") if name in found},
+            },
             [a.tobytes() for a in arrays.values()],
         )
+
+# %% ../nbs/seeing/62_explorer.ipynb #b7d2e9aa
+def still_html(model, facts):
+    """A still picture of the map and of sampled codes, and how to make it interactive.
+
+    - model: a `VAE` or `Autoencoder`
+    - facts: what `view_facts` returned
+
+    Returns str, HTML that needs no script.
+    """
+    d, rng = facts["latent_dim"], np.random.default_rng(0)
+    codes = np.frombuffer(base64.b64decode(facts["codes"]), "<f4").reshape(-1, d)
+    axes = np.eye(d)[facts["plane"]] if facts["axes"] is None else np.array(facts["axes"])
+    x, y = (codes @ axes.T).T if d > 1 else (codes[:, 0], rng.normal(size=len(codes)))
+    figure = Figure(figsize=(7.6, 3.7), dpi=84, layout="constrained")
+    scatter, grid = figure.subplots(1, 2)
+    colours = {} if facts["labels"] is None else {"c": facts["labels"], "cmap": "tab10"}
+    scatter.scatter(x, y, s=6, **colours)
+    scatter.set(xticks=[], yticks=[], title="codes of examples")
+    z = np.array(facts["mean"]) + np.array(facts["scale"]) * rng.normal(size=(36, d))
+    frames = model.decode(z.astype("float32")).reshape(-1, *facts["shape"])
+    image_grid(frames, 6, grid, cmap="gray_r" if facts["drawing"] else "gray")
+    grid.set_title("decoded codes")
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png")
+    address = base64.b64encode(memory.getvalue()).decode()
+    return (
+        '<p><img alt="A map of codes, and images decoded from sampled codes" width="638"'
+        f' src="data:image/png;base64,{address}"></p>'
+        "<p>This is a still picture of a latent space. To explore it, trust the notebook:"
+        " <strong>Trust Notebook</strong> in the command palette.</p>"
+    )
 
 # %% ../nbs/seeing/62_explorer.ipynb #60470793
 class LatentExplorer(_View):
@@ -499,6 +551,7 @@ class LatentExplorer(_View):
         super().__init__(
             facts={
                 **facts,
+                "id": explorer_id(facts),
                 "live": True,
                 "encoder": True,
                 "examples": len(self.known["examples"]),
@@ -515,11 +568,19 @@ class LatentExplorer(_View):
         """
         return fragment_html(static_facts(self.model, self.facts, max_bytes))
 
-    def _repr_mimebundle_(self, **kwargs):
-        "The live widget, and for a saved notebook the same without a kernel."
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return {**data, "text/plain": repr(self), "text/html": self.to_html(500_000)}, metadata
+    def _ipython_display_(self):
+        """Shows the widget and, behind it, the same without a kernel.
+
+        A notebook that is opened again, exported or not trusted has no widget to show. A second
+        output is needed, because of one output a notebook shows only the widget or an error.
+        """
+        from IPython.display import display
+
+        data, metadata = super()._repr_mimebundle_()
+        display({**data, "text/plain": repr(self)}, metadata=metadata, raw=True)
+        facts = {**static_facts(self.model, self.facts, 500_000), "widget": True}
+        still = still_html(self.model, facts)
+        display({"text/html": fragment_html(facts, still)}, raw=True)
 
     def __repr__(self):
         return (
