@@ -549,7 +549,10 @@ def run_axe(tab, axe):
     tab.evaluate(Path(axe).read_text(encoding="utf-8"))
     for scheme, rules in (("light", ["wcag2a", "wcag2aa"]), ("dark", ["color-contrast"])):
         tab.emulate_media(color_scheme=scheme)
-        tab.wait_for_timeout(50)  # Quarto changes its style sheets by script
+        tab.wait_for_timeout(150)  # Quarto changes its style sheets by script
+        tab.wait_for_function(
+            "[...document.querySelectorAll('link[rel=stylesheet]')].every((link) => link.sheet)"
+        )
         found = tab.evaluate(
             "(rules) => axe.run({runOnly: rules, resultTypes: ['violations'], preload: false})",
             rules,
