@@ -274,7 +274,7 @@ def _can_run_in_blocks(model, data, callbacks):
         or isinstance(callbacks, keras.callbacks.CallbackList)
         or keras.distribution.distribution() is not None
         or getattr(strategy, "num_replicas_in_sync", 1) > 1
-        or not all(type(a) is np.ndarray for a in flat)
+        or any(not isinstance(a, np.ndarray) or isinstance(a, np.memmap) for a in flat)
         or sum(a.nbytes for a in flat) >= TUNING["resident_bytes"]
     )
 

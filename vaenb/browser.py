@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from .autoencoder import Autoencoder
+from .autoencoder import Autoencoder, LinearCode
 from vaenb.likelihood import (
     Bernoulli,
     BetaBinomial,
@@ -509,8 +509,9 @@ def _head(model):
     """Returns kernel, bias and activation of the layer that gives the code; None where there is no
     such layer.
     """
-    if type(model).codes is Autoencoder.codes:
-        return model.head.kernel, model.head.bias, model.head.activation
+    if type(model).codes is Autoencoder.codes and type(model.bottleneck) is LinearCode:
+        head = model.bottleneck.head
+        return head.kernel, head.bias, head.activation
     if type(model).codes is VAE.codes and type(model.posterior) in (DiagonalNormal, FullNormal):
         d, heads = model.latent_dim, model.posterior.heads
         return np.asarray(heads.kernel)[:, :d], np.asarray(heads.bias)[:d], heads.activation

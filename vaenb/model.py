@@ -30,6 +30,7 @@ from .data import binarize
 from .fast import ceil_div
 from vaenb.field import (
     Condition,
+    EncodedCondition,
     Field,
     check_array,
     check_batch,
@@ -528,7 +529,9 @@ class LatentModel(keras.Model):
                 raise ValueError(
                     "this model has no condition: make it with for_data(x, condition=...)"
                 )
-            data["condition"] = self.condition.encode(data["condition"], len(data["x"]))
+            if not isinstance(data["condition"], EncodedCondition):
+                encoded = self.condition.encode(data["condition"], len(data["x"]))
+                data["condition"] = encoded.view(EncodedCondition)
         if "target" in data:
             data["target"] = np.asarray(data["target"])
         return data if set(data) != {"x"} else data["x"]

@@ -80,20 +80,17 @@ def look(model, x, n_images=8):
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # on JAX the weights are elsewhere between two steps of `fit`
     if not hasattr(model, "posterior"):
-        z, kl = model._run("codes", x, batch_size=model.rows), None
+        kl = None
     else:
-        params = model._run("parameters_of", x, batch_size=model.rows)
-        z, kl = (
-            keras.ops.convert_to_numpy(model.posterior.mean(params)),
-            model.posterior.kl(params, model.prior, event_ndim=0),
-        )
-    summed = kl is not None and tuple(kl.shape) == z.shape
-    weight = keras.ops.convert_to_numpy(kl).mean(axis=0) if summed else z.var(axis=0)
+        kl = model.unit_kl(x)
+    z = model.run("codes", x, batch_size=model.rows)
+    summed = kl is not None and kl.shape == z.shape
+    weight = kl.mean(axis=0) if summed else z.var(axis=0)
     return {
         "codes": z,
         "weight": weight,
         "unit": "nats" if summed else "variance",
-        "images": model._run("means", z[:n_images]),
+        "images": model.run("means", z[:n_images]),
     }
 
 # %% ../nbs/seeing/64_monitor.ipynb #fb1e11c7

@@ -131,7 +131,7 @@ _objectives = (
         "a KL held at a rising capacity",
         "Burgess et al. 2018",
         "https://arxiv.org/abs/1804.03599",
-        objective=(Capacity, {"capacity": 25.0, "beta": 100.0, "warmup": 10}),
+        objective=(Capacity, {"capacity": 25.0, "gamma": 100.0, "warmup": 10}),
     ),
     _row(
         "cyclical-vae",
@@ -222,14 +222,14 @@ _objectives = (
         "codes that fill the prior together",
         "Zhao et al. 2019",
         "https://arxiv.org/abs/1706.02262",
-        objective=(InfoVAE, {"alpha": 0.0, "scale": 1000.0}),
+        objective=(InfoVAE, {"alpha": 0.0, "mmd_weight": 1000.0}),
     ),
     _row(
         "wae-mmd",
         "the same, without a KL",
         "Tolstikhin et al. 2018",
         "https://arxiv.org/abs/1711.01558",
-        objective=(WAE, {"scale": 100.0}),
+        objective=(WAE, {"mmd_weight": 100.0}),
     ),
 )
 

@@ -25,7 +25,7 @@ import numpy as np
 import vaenb
 from . import likelihood as likelihoods
 from .data import NAMES, from_arrays, load, scale_levels
-from .evaluation import order_units, report
+from .evaluation import rank_units, report
 from .file import read_arrays, read_image
 from vaenb.folder import (
     CHECKPOINT,
@@ -425,7 +425,7 @@ def write_pictures(folder, model, data, history=None):
 
     x = np.asarray(data.test.x[:5000])
     labels = None if data.test.labels is None else data.test.labels[:5000]
-    pair = tuple(sorted(order_units(model, x)[:2].tolist()))
+    pair = tuple(sorted(rank_units(model, x)[:2].tolist()))
     drawings = {
         "reconstructions.png": lambda: plot.reconstructions(model, x, 20),
         "samples.png": lambda: plot.samples(model, 64),

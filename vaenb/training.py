@@ -22,8 +22,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from .block import BlockTraining, Ordered, content_with_blocks
+from .block import Ordered, content_with_blocks
 from .file import locked, write_atomic
+from .model import LatentModel
 
 # %% ../nbs/using/70_training.ipynb #6784aa28
 def epoch_order(n, seed, epoch):
@@ -478,9 +479,9 @@ def _prepared(model, x, y, weight):
                 f" give one weight for each, shape ({len(x)},)"
             )
         weight, y = weight.reshape(len(x)), x if y is None else y
-    if hasattr(model, "choose_jit") and not model.compiled:
+    if isinstance(model, LatentModel) and not model.compiled:
         model.compile()
-    if not isinstance(model, BlockTraining) and getattr(model, "steps_per_execution", 1) != 1:
+    if not isinstance(model, LatentModel) and getattr(model, "steps_per_execution", 1) != 1:
         raise ValueError(
             f"the model is compiled with steps_per_execution={model.steps_per_execution}, with"
             " which Keras runs over the end of an epoch: compile it with 1"
@@ -582,7 +583,7 @@ def fit_resumable(
         }
         try:
             history = model.fit(
-                **{**({"x": stream} if isinstance(model, BlockTraining) else plain), **options},
+                **{**({"x": stream} if isinstance(model, LatentModel) else plain), **options},
                 epochs=epochs,
                 initial_epoch=epochs if found and found[1]["stop"] else epoch,
                 callbacks=[saver],

@@ -592,6 +592,16 @@ class VAE(LatentModel):
         """
         return self.q_of(batch).params()
 
+    def pass_terms(self, batch, n_samples=1):
+        """What one pass finds, a dict of tensors: z, mean, log_px_z, log_pz, log_qz_x and kl.
+
+        - batch: tensor x, or a dict of fields
+        - n_samples (int): draws for each example
+        """
+        trace = self.trace(batch, n_samples, self.eval_seed)
+        names = ("z", "log_px_z", "log_pz", "log_qz_x", "kl")
+        return {"mean": trace.q.mean(), **{name: getattr(trace, name) for name in names}}
+
     def log_weights(self, batch, n_samples):
         """log p(x, z) - log q(z|x) of draws from q(z|x), (n, n_samples) nats.
 
@@ -601,6 +611,11 @@ class VAE(LatentModel):
         return self.trace(batch, n_samples, self.eval_seed).log_weights
 
     # NumPy
+
+    @property
+    def has_density(self):
+        "Whether the density of q(z|x) is known at codes that were not drawn from it."
+        return self.q_kind[0].has_density
 
     def posterior_params(self, x, condition=None):
         """Parameters of q(z|x), a dict of arrays (n, ...); grey values are taken as they are.
@@ -618,6 +633,20 @@ class VAE(LatentModel):
         - condition: as `for_data` was given; None where the model has none
         """
         return self.q_kind[0].replace(**self.posterior_params(x, condition))
+
+    def unit_kl(self, x, condition=None):
+        """KL(q(z|x) || p(z)) of each coordinate of the code, (n, *code_shape) nats.
+
+        None where it is not a sum over coordinates, or has no closed form.
+
+        - x (n, *image_shape)
+        - condition: as `for_data` was given; None where the model has none
+        """
+        x = self.check_data(x, condition=condition)
+        context = (x["condition"],) if self.condition is not None else ()
+        p = self.prior.given(*(ops.convert_to_tensor(np.asarray(c)) for c in context))
+        kl = kl_divergence(self.posterior_at(x), p, per_coordinate=True)
+        return None if kl is None else ops.convert_to_numpy(kl)
 
     def draw_codes(self, n, seed=None, temperature=1.0, condition=None):
         "Codes drawn from the prior, (n, *code_shape)."
