@@ -94,7 +94,7 @@ class BetaTC(Objective):
     @property
     def ready(self):
         "Whether the size of the training set is known."
-        return float(ops.convert_to_numpy(self.size.value)) > 0
+        return float(ops.convert_to_numpy(ops.convert_to_tensor(self.size))) > 0
 
     def adapt(self, x):
         """Takes the size of the training set.

@@ -209,7 +209,7 @@ class Objective(Part):
 
     def begin_epoch(self):
         "Called before each epoch; `epoch` counts the model's own, from 0."
-        self.schedule(int(ops.convert_to_numpy(self.epoch.value)))
+        self.schedule(int(ops.convert_to_numpy(ops.convert_to_tensor(self.epoch))))
 
     def schedule(self, epoch):
         """Sets what changes from epoch to epoch.
