@@ -172,7 +172,7 @@ class Autoencoder(LatentModel):
         self.output_activation = output_activation
         bottleneck = bottleneck or LinearCode("sigmoid" if sparsity else None)
         self.bottleneck = bottleneck.bind(self.code_shape)
-        self.trackers = [directed_mean("reconstruction", "up"), directed_mean("penalty", "down")]
+        self.trackers = [directed_mean("reconstruction", "max"), directed_mean("penalty", "min")]
         self.build_if_known()
 
     @classmethod
@@ -253,8 +253,14 @@ class Autoencoder(LatentModel):
 
     def features(self, z, condition=None, training=False):
         "The decoder's output with the output activation, float32 (n, k, *feature_shape)."
+        return self.activated(super().features(z, condition, training))
+
+    def activated(self, out):
+        """The output activation of what the decoder gives.
+
+        - out: the decoder's output
+        """
         activation = "linear" if self.output_activation == "auto" else self.output_activation
-        out = super().features(z, condition, training)
         return keras.activations.get(activation)(out)
 
     def contraction(self, fields, noise, training):
@@ -309,11 +315,13 @@ class Autoencoder(LatentModel):
             noise = keras.random.normal(ops.shape(fields["x"]), seed=self.train_seed)
         code = self.code_of(fields, self.penalties["noise"] * noise, training)
         seed = self.train_seed if training else self.eval_seed
-        features = self.features(code.sample(1, seed), fields["condition"], training)[:, 0]
+        z = code.sample(1, seed)
+        logits = super().features(z, fields["condition"], training)[:, 0]
         return {
             "x": fields["x"] if fields["mask"] is None else _with_nan(fields),
             "code": code.mean(),
-            "features": features,
+            "logits": logits,
+            "features": self.activated(logits),
             "penalty": self.penalty(code, fields, noise, training),
         }
 
@@ -387,8 +395,9 @@ class Autoencoder(LatentModel):
 
         - y_pred (dict): what `call` returns
         """
-        features = y_pred["features"]
-        return features if self.loss_of_logits else self.likelihood.mean(features)
+        if self.loss_of_logits:
+            return y_pred["logits"]
+        return self.likelihood.mean(y_pred["features"])
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         "Keras's `compute_metrics`, on reconstructions."

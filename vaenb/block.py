@@ -267,13 +267,13 @@ def pays_for_xla(model, steps):
 # %% ../nbs/foundations/15_block.ipynb #37b3c742
 def _can_run_in_blocks(model, data, callbacks):
     "Whether the backend, the data and what watches the training allow blocks at all."
-    strategy = getattr(model, "distribute_strategy", None)
+    strategy = type(getattr(model, "distribute_strategy", None)).__name__
     flat = tree.flatten(data.arrays)
     return not (
         keras.backend.backend() == "torch"
         or isinstance(callbacks, keras.callbacks.CallbackList)
         or keras.distribution.distribution() is not None
-        or getattr(strategy, "num_replicas_in_sync", 1) > 1
+        or strategy not in ("NoneType", "_DefaultDistributionStrategy")  # of TensorFlow
         or any(not isinstance(a, np.ndarray) or isinstance(a, np.memmap) for a in flat)
         or sum(a.nbytes for a in flat) >= TUNING["resident_bytes"]
     )

@@ -411,9 +411,9 @@ class VAE(LatentModel):
         self.objective = objective or ELBO()
         self.objective.built = True  # a part that is never called as a layer
         self.trackers = [
-            directed_mean("elbo", "up"),
-            directed_mean("reconstruction", "up"),
-            directed_mean("kl", "down"),
+            directed_mean("elbo", "max"),
+            directed_mean("reconstruction", "max"),
+            directed_mean("kl", "min"),
         ]
         self.build_if_known()
 
