@@ -1,18 +1,21 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 # Each target does its own set-up in .venv and is quick when run again.
+# `make test` tests one of each kind in minutes, `make test-all` everything.
 PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:jupyter_client
 
-.PHONY: demo test lab docs bench notebooks export readme clean
+.PHONY: demo test test-all lab docs bench notebooks export readme clean
 
 demo: .venv/.ready
 	$(BIN)/vaenb demo --out demo.html
 
 test: .venv/.ready-dev
 	$(BIN)/python tools/check.py
-	$(BIN)/python -m pytest tests
+
+test-all: .venv/.ready-dev
+	VAENB_THOROUGH=1 $(BIN)/python tools/check.py
 
 lab: .venv/.ready-dev
 	$(BIN)/jupyter lab --notebook-dir=nbs

@@ -1,10 +1,11 @@
-"""What a packed model weighs, and how long a code takes to become pixels in plain JavaScript in headless Chromium.
+"""What a packed model weighs, and how long a code takes to become pixels in plain JavaScript in
+headless Chromium.
 
     python benchmarks/browser.py --out vaenb/records/browser.json
 
-The networks have MNIST's shape and their first weights: time and size do not depend on training. Each code is decoded once;
-the first few runs, in which the browser compiles the loops, are left out of the percentiles and reported by themselves.
-"""
+The networks have MNIST's shape and their first weights: time and size do not depend on training.
+Each code is decoded once; the first few runs, in which the browser compiles the loops, are left out
+of the percentiles and reported by themselves."""
 
 import argparse
 import json
@@ -40,14 +41,21 @@ ARGS = [
     "--disable-sync",
 ]
 MEASURE = """async ({source, packed, codes, images, warm}) => {
-  const {makeModel} = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
+  const url = URL.createObjectURL(new Blob([source], {type: "text/javascript"}));
+  const {makeModel} = await import(url);
   const start = performance.now(), model = makeModel(packed), made = performance.now() - start;
-  const time = (f, inputs) => inputs.map((x) => { const a = performance.now(); f(Float32Array.from(x)); return performance.now() - a; });
+  const time = (f, inputs) => inputs.map((x) => {
+    const a = performance.now();
+    f(Float32Array.from(x));
+    return performance.now() - a;
+  });
   const summary = (times) => {
-    const sorted = times.slice(warm).sort((a, b) => a - b), at = (p) => sorted[Math.ceil(p * sorted.length) - 1];
+    const sorted = times.slice(warm).sort((a, b) => a - b);
+    const at = (p) => sorted[Math.ceil(p * sorted.length) - 1];
     return {first: times[0], p50: at(0.5), p95: at(0.95)};
   };
-  return {load: made, decode: summary(time(model.decode, codes)), encode: summary(time(model.encode, images))};
+  const decode = summary(time(model.decode, codes));
+  return {load: made, decode, encode: summary(time(model.encode, images))};
 }"""
 
 
@@ -84,10 +92,13 @@ def main():
                     "warm": warm,
                 },
             )
-            size = lambda packed: {
-                "decoder": len(packed["decoder"]["weights"]),
-                "both": packed_bytes(packed),
-            }
+
+            def size(packed):
+                return {
+                    "decoder": len(packed["decoder"]["weights"]),
+                    "both": packed_bytes(packed),
+                }
+
             results[name] = {
                 "milliseconds": rounded(times),
                 "bytes": {"float16": size(fine), "int8": size(coarse)},
@@ -96,7 +107,8 @@ def main():
         version = browser.version
         browser.close()
     record = {
-        "what": "code to pixels, image to code, and loading, in JavaScript; bytes of the weights as base64 text",
+        "what": "code to pixels, image to code, and loading, in JavaScript; bytes of the weights "
+        "as base64 text",
         "image": "28 x 28",
         "latent_dim": 16,
         "codes": options.codes,

@@ -1,10 +1,11 @@
-"""From a slider that moves to pixels that change, in milliseconds: in a page without a kernel, and in JupyterLab with one.
+"""From a slider that moves to pixels that change, in milliseconds: in a page without a kernel, and
+in JupyterLab with one.
 
     python benchmarks/explorer.py --out vaenb/records/explorer.json
 
-The networks have MNIST's shape and their first weights: time does not depend on training. Each move waits for the picture of
-the one before; what is timed runs from the slider's event until the canvas holds the new pixels. Both views run with the map's tab open.
-"""
+The networks have MNIST's shape and their first weights: time does not depend on training. Each move
+waits for the picture of the one before; what is timed runs from the slider's event until the canvas
+holds the new pixels. Both views run with the map's tab open."""
 
 import argparse
 import json
@@ -30,9 +31,14 @@ from sitecheck import find_chromium  # noqa: E402
 
 NETWORKS = {"dense 512-512": "dense((512, 512))", "conv 32-64": "conv((32, 64))"}
 MEASURE = """async (view, moves) => {
-  const canvas = view.querySelector("canvas.frame"), slider = view.querySelector("input[type=range]"), times = [];
+  const canvas = view.querySelector("canvas.frame"), times = [];
+  const slider = view.querySelector("input[type=range]");
   let drawn = () => {}, kept = canvas.frame;
-  Object.defineProperty(canvas, "frame", { get: () => kept, set(value) { kept = value; queueMicrotask(() => drawn()); } }); // set first, drawn in the same task
+  Object.defineProperty(canvas, "frame", {
+    get: () => kept,
+    // set first, drawn in the same task
+    set(value) { kept = value; queueMicrotask(() => drawn()); },
+  });
   for (let i = 0; i < moves + 20; i++) {
     const start = performance.now(), done = new Promise((resolve) => { drawn = resolve; });
     slider.value = Math.sin(i);
@@ -41,7 +47,8 @@ MEASURE = """async (view, moves) => {
     times.push(performance.now() - start);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  const sorted = times.slice(20).sort((a, b) => a - b), at = (p) => Math.round(10 * sorted[Math.ceil(p * sorted.length) - 1]) / 10;
+  const sorted = times.slice(20).sort((a, b) => a - b);
+  const at = (p) => Math.round(10 * sorted[Math.ceil(p * sorted.length) - 1]) / 10;
   return { p50: at(0.5), p95: at(0.95), max: at(1) };
 }"""
 CELL = """

@@ -1,14 +1,15 @@
 """What watching costs: one training in a notebook's kernel, watched in every other block of epochs.
 
-    python benchmarks/monitor.py                 # TensorFlow; -> vaenb/records/monitor.json
-    python benchmarks/monitor.py --backend jax   # JAX;        -> vaenb/records/monitor-jax.json
+    python benchmarks/monitor.py                # TensorFlow: vaenb/records/monitor.json
+    python benchmarks/monitor.py --backend jax  # JAX: vaenb/records/monitor-jax.json
 
-Blocks with and without the monitor take turns within seconds, so that other work on the machine meets both alike; neighbours
-are compared, and the standard error says how well. The blocks without it do not count as time that the monitor may spend of.
-The first look, which compiles, comes before the first block and is added to the cost of watching. The kernel is a real one:
-what is drawn is also packed and sent; no browser is attached. The still picture at the end is not part of the training and
-is timed by itself. Digits, dense network; `spent` is the share that the monitor itself has counted.
-"""
+Blocks with and without the monitor take turns within seconds, so that other work on the machine
+meets both alike; neighbours are compared, and the standard error says how well. The blocks without
+it do not count as time that the monitor may spend of. The first look, which compiles, comes before
+the first block and is added to the cost of watching. The kernel is a real one: what is drawn is
+also packed and sent; no browser is attached. The still picture at the end is not part of the
+training and is timed by itself. Digits, dense network; `spent` is the share that the monitor itself
+has counted."""
 
 import argparse
 import importlib.metadata
@@ -43,7 +44,8 @@ class Alternating(module.Monitor):
         if epoch % BLOCK == 0:
             if epoch: self.blocks.append({"on": self.on, **since(self.begin)})
             if epoch and not self.on:
-                for budget in (self.budget, self.look_budget): budget.pass_over(self.blocks[-1]["wall"])
+                for budget in (self.budget, self.look_budget):
+                    budget.pass_over(self.blocks[-1]["wall"])
             self.on = not self.on if epoch else epoch > 0
             self.begin = read()
         super().on_epoch_begin(epoch, logs)
@@ -66,9 +68,12 @@ digits = data.digits()
 keras.utils.set_random_seed(0)
 model = VAE.for_data(digits, latent_dim=6, network="dense")
 monitor = Alternating(digits)
-model.fit(digits.train.x, validation_data=(digits.val.x,), epochs=BLOCK * BLOCKS + 1, batch_size=128, verbose=0, callbacks=[monitor])
+options = {"epochs": BLOCK * BLOCKS + 1, "batch_size": 128, "verbose": 0}
+model.fit(digits.train.x, validation_data=(digits.val.x,), callbacks=[monitor], **options)
 watched = sum(block["wall"] for block in monitor.blocks[2:] if block["on"])
-print(json.dumps({"first": monitor.first, "blocks": monitor.blocks, "picture": monitor.picture, "looks": looks[0] - 1, "spent": monitor.spent() / (watched + monitor.first["wall"])}))
+found = {"first": monitor.first, "blocks": monitor.blocks, "picture": monitor.picture}
+spent = monitor.spent() / (watched + monitor.first["wall"])
+print(json.dumps({**found, "looks": looks[0] - 1, "spent": spent}))
 """
 
 
@@ -90,7 +95,8 @@ def execute(client, code, timeout=3600):
 
 
 def compare(run, clock):
-    "The cost of watching as a share of the time without it, its standard error, and the seconds without it."
+    """The cost of watching as a share of the time without it, its standard error, and the seconds
+    without it."""
     blocks = run["blocks"][2:]  # the first two warm up
     times = np.array([[off[clock], on[clock]] for off, on in zip(blocks[::2], blocks[1::2])])
     extra, base = times[:, 1] - times[:, 0], times[:, 0].mean()
@@ -151,11 +157,13 @@ def main():
     )
     path.write_text(json.dumps(result, indent=1) + "\n")
     said = ", ".join(
-        f"{name.replace('_', ' ')} {result[name]['cost']:+.1%} (standard error {result[name]['standard_error']:.1%})"
+        f"{name.replace('_', ' ')} {result[name]['cost']:+.1%} (standard error "
+        f"{result[name]['standard_error']:.1%})"
         for name in ("wall_time", "processor_time")
     )
     print(
-        f"{path.name}: watching costs {said}; the monitor counted {run['spent']:.1%} in {run['looks']} looks"
+        f"{path.name}: watching costs {said}; the monitor counted {run['spent']:.1%} in "
+        f"{run['looks']} looks"
     )
 
 

@@ -1,10 +1,10 @@
-"""One part changed at a time, on MNIST, with equal budgets: python benchmarks/parts.py --out vaenb/records/parts.json
+"""One part changed at a time, on MNIST, with equal budgets: python benchmarks/parts.py --out
+vaenb/records/parts.json
 
-Every variant has the same network, data, batches, steps and learning rates. The number compared is log p(x) of test
-digits (binarised once, seed 777), estimated with the same number of importance samples for all; gains over the plain VAE
-are means of differences example by example. A variant that is in the file already is not run again, so a killed
-benchmark goes on where it was.
-"""
+Every variant has the same network, data, batches, steps and learning rates. The number compared is
+log p(x) of test digits (binarised once, seed 777), estimated with the same number of importance
+samples for all; gains over the plain VAE are means of differences example by example. A variant
+that is in the file already is not run again, so a killed benchmark goes on where it was."""
 
 import argparse
 import json
@@ -73,7 +73,10 @@ def measure(name, digits, args):
     x = digits.test.x[: args.n_test]
     log_px = model.log_likelihood(x, n_samples=args.n_samples)
     metrics = model.evaluate(x, batch_size=500, verbose=0, return_dict=True)
-    error = lambda values: float(values.std(ddof=1) / np.sqrt(len(values)))
+
+    def error(values):
+        return float(values.std(ddof=1) / np.sqrt(len(values)))
+
     return {
         "nll": float(-log_px.mean()),
         "nll_se": error(log_px),

@@ -1,13 +1,17 @@
-"""Published protocols, trained and measured as they were published, or on a smaller budget that says so.
+"""Published protocols, trained and measured as they were published, or on a smaller budget that
+says so.
 
     python benchmarks/reproduce.py --list
-    python benchmarks/reproduce.py iwae-50                                      # the whole protocol, on JAX
-    python benchmarks/reproduce.py iwae-50 --budget reduced --max-minutes 10    # ten minutes of a smaller one
+    python benchmarks/reproduce.py iwae-50  # the whole protocol, on JAX
 
-A run can be stopped or killed at any moment: the same command goes on where it was, and ends with the numbers that it would
-have had undisturbed. Its state is kept under build/reproduce; what it has found is written, when it is finished, to
-vaenb/records/reproduce/NAME-BUDGET-BACKEND-SEED.json, from which nbs/stories/90_results.ipynb is made.
-"""
+    # ten minutes of a smaller one
+    python benchmarks/reproduce.py iwae-50 --budget reduced --max-minutes 10
+
+A run can be stopped or killed at any moment: the same command goes on where it was, and ends with
+the numbers that it would have had undisturbed. Its state is kept under build/reproduce; what it has
+found is written, when it is finished, to
+vaenb/records/reproduce/NAME-BUDGET-BACKEND-SEED.json, from which nbs/stories/90_results.ipynb
+is made."""
 
 import argparse
 import hashlib
@@ -20,7 +24,7 @@ import sys
 import time
 from pathlib import Path
 
-# ---- the protocols, as data ------------------------------------------------------------------------------------------------
+# ---- the protocols, as data ----------------------------------------------------------
 
 RATES = [round(1e-4 * round(10 ** (1 - i / 7), 1), 8) for i in range(8)]
 EVERY = {
@@ -54,7 +58,9 @@ BURDA = {
         "trained on 50,000 images, the authors' code on 59,600",
         "the order of the images is drawn anew in each epoch, in the authors' code it is fixed",
         "the second moments of Adam start at 0, in the authors' code at 1",
-        "the posterior's two heads are one matrix, which gives the log-variance, smoothly bounded to [-14, 8]; the authors' are two, for the mean and the logarithm of the standard deviation",
+        "the posterior's two heads are one matrix, which gives the log-variance, "
+        "smoothly bounded to [-14, 8]; the authors' are two, for the mean and the "
+        "logarithm of the standard deviation",
         "other coins for the test images than the authors', who flip them while they evaluate",
     ],
 }
@@ -114,7 +120,8 @@ PROTOCOLS = {
         "parts": {"kl": "sampled", "n_components": 500},
         "differs": [
             *TOMCZAK["differs"],
-            "pseudo-inputs start at training images, the authors' at an even grey, unless asked otherwise",
+            "pseudo-inputs start at training images, the authors' at an even grey, "
+            "unless asked otherwise",
         ],
     },
 }
@@ -142,10 +149,11 @@ def epochs_of(protocol):
 
 
 def listing():
-    line = lambda name, p: (
-        f"{name:<12}{p['about']:<44}{p['paper']:<26}"
-        + "".join(f"{epochs_of(p['budgets'][b]):>7}" for b in ("full", "reduced", "tiny"))
-    )
+    def line(name, p):
+        return f"{name:<12}{p['about']:<44}{p['paper']:<26}" + "".join(
+            f"{epochs_of(p['budgets'][b]):>7}" for b in ("full", "reduced", "tiny")
+        )
+
     return "\n".join(
         [
             f"{'name':<12}{'':<44}{'paper':<26}{'epochs: full, reduced, tiny':>21}",
@@ -205,7 +213,7 @@ from vaenb.likelihood import Bernoulli
 from vaenb.network import dense
 from vaenb.training import fit_resumable
 
-# ---- the parts that the package does not have ------------------------------------------------------------------------------
+# ---- the parts that the package does not have ----------------------------------------
 
 HE = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
 
@@ -259,7 +267,7 @@ def gated(hidden):
     return build
 
 
-# ---- from a protocol to a trained model ------------------------------------------------------------------------------------
+# ---- from a protocol to a trained model ----------------------------------------------
 
 
 def data_for(protocol):
@@ -271,7 +279,8 @@ def data_for(protocol):
 
 
 def block_for(protocol, steps):
-    "How many steps run between two looks at the clock: a divisor of the steps of an epoch, so that epochs end with blocks."
+    """How many steps run between two looks at the clock: a divisor of the steps of an epoch, so
+    that epochs end with blocks."""
     most = protocol.get("block") or (
         50 if keras.distribution.list_devices()[0].startswith("cpu") else 500
     )
@@ -313,7 +322,8 @@ def model_for(protocol, images, block):
 
 
 class Watch(keras.callbacks.Callback):
-    "Ends a training when its time is up, counts its seconds over all slices, and tells how it goes."
+    """Ends a training when its time is up, counts its seconds over all slices, and tells how it
+    goes."""
 
     def __init__(self, until, epochs):
         super().__init__()
@@ -380,13 +390,14 @@ def train(model, images, protocol, path, until):
     return None if watch.clock["late"] else (history.history, watch.seconds)
 
 
-# ---- what it is worth ------------------------------------------------------------------------------------------------------
+# ---- what it is worth ----------------------------------------------------------------
 
 CHUNK = 250  # test images between two looks at the clock
 
 
 def measure(model, x, samples, path, until):
-    "Arrays with a number for each test image, or None when the time is up; what has been measured is kept in the file."
+    """Arrays with a number for each test image, or None when the time is up; what has been measured
+    is kept in the file."""
     found, late = dict(np.load(path, allow_pickle=False)) if path.exists() else {}, False
     for done in range(len(found.get("elbo", ())), len(x), CHUNK):
         if late:
@@ -408,7 +419,8 @@ def measure(model, x, samples, path, until):
 
 
 def metrics(found, codes):
-    "Each metric with its standard error: over the images, and for the number of active units by drawing the images 200 times anew."
+    """Each metric with its standard error: over the images, and for the number of active units by
+    drawing the images 200 times anew."""
     values = {**found, "nll": -found["log_likelihood"]}
     made = {
         name: {
@@ -422,16 +434,23 @@ def metrics(found, codes):
     return {**made, "active_units": {"value": active(codes), "se": float(np.std(again, ddof=1))}}
 
 
-# ---- a run -----------------------------------------------------------------------------------------------------------------
+# ---- a run ---------------------------------------------------------------------------
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def commit():
     "The commit of the code, with + where files were changed since; None outside a repository."
-    git = lambda *words: subprocess.run(
-        ["git", "--no-optional-locks", *words], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
+
+    def git(*words):
+        return subprocess.run(
+            ["git", "--no-optional-locks", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
     try:
         return git("rev-parse", "HEAD") + "+" * bool(
             git("status", "--porcelain", "--", "vaenb", "benchmarks/reproduce.py")
@@ -441,7 +460,8 @@ def commit():
 
 
 def source():
-    "A checksum of the package and of this file, which says what ran even where files were changed since the commit."
+    """A checksum of the package and of this file, which says what ran even where files were changed
+    since the commit."""
     paths = [*sorted(Path(vaenb.__file__).parent.glob("*.py")), Path(__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
@@ -463,7 +483,8 @@ def device():
 
 
 def claimed(folder, protocol, steps):
-    "The facts of the run so far; SystemExit of one sentence where the folder belongs to another protocol."
+    """The facts of the run so far; SystemExit of one sentence where the folder belongs to another
+    protocol."""
     path = folder / "run.json"
     facts = (
         json.loads(path.read_text())
@@ -474,7 +495,9 @@ def claimed(folder, protocol, steps):
         old, new = facts["protocol"].get(key), protocol.get(key)
         if old != new:
             raise SystemExit(
-                f"{folder} holds a run whose {key} is {json.dumps(old)}, but here it is {json.dumps(new)}: remove that folder to start again, or name another with --state"
+                f"{folder} holds a run whose {key} is {json.dumps(old)}, but here it is "
+                f"{json.dumps(new)}: remove that folder to start again, or name another "
+                "with --state"
             )
     code = {"commit": commit(), "source": source(), "device": device()}
     if code not in facts["code"]:

@@ -1,13 +1,14 @@
-"""What composing a model from parts costs: one training step of a recipe against the same step written by hand.
+"""What composing a model from parts costs: one training step of a recipe against the same step
+written by hand.
 
-    python benchmarks/step.py                       # JAX;        -> vaenb/records/step.json
-    python benchmarks/step.py --backend tensorflow  # TensorFlow; -> vaenb/records/step-tensorflow.json
+    python benchmarks/step.py                       # JAX: vaenb/records/step.json
+    python benchmarks/step.py --backend tensorflow  # vaenb/records/step-tensorflow.json
 
-Both steps are compiled whole (network 784-200-200-50, tanh, batch 100, Bernoulli with coins flipped anew, Adam), run in
-turns, and compared by the median time and, on JAX, by the operations that XLA counts in the compiled program, which no other
-work on the machine can disturb. TensorFlow compiles a graph without XLA, as vaenb asks it to for such a training on a CPU,
-where XLA's random numbers are slow. The hand-written functions use nothing of vaenb or Keras.
-"""
+Both steps are compiled whole (network 784-200-200-50, tanh, batch 100, Bernoulli with coins flipped
+anew, Adam), run in turns, and compared by the median time and, on JAX, by the operations that XLA
+counts in the compiled program, which no other work on the machine can disturb. TensorFlow compiles
+a graph without XLA, as vaenb asks it to for such a training on a CPU, where XLA's random numbers
+are slow. The hand-written functions use nothing of vaenb or Keras."""
 
 import argparse
 import importlib.metadata
@@ -110,17 +111,22 @@ else:
     )
 
 
-# ---- parameters ------------------------------------------------------------------------------------------------------------
+# ---- parameters ----------------------------------------------------------------------
 
 
 def start(name, seed=0):
     """The hand-written parameters, as nested lists, tuples and dicts of NumPy arrays."""
     rng = np.random.default_rng(seed)
-    glorot = lambda n, m: (
-        (rng.uniform(-1, 1, (n, m)) * np.sqrt(6 / (n + m))).astype("float32"),
-        np.zeros(m, "float32"),
-    )
-    draw = lambda scale, *shape: (scale * rng.normal(size=shape)).astype("float32")
+
+    def glorot(n, m):
+        return (
+            (rng.uniform(-1, 1, (n, m)) * np.sqrt(6 / (n + m))).astype("float32"),
+            np.zeros(m, "float32"),
+        )
+
+    def draw(scale, *shape):
+        return (scale * rng.normal(size=shape)).astype("float32")
+
     flow = name in ("planar-vae", "radial-vae", "iaf-vae")
     heads = (
         D + D * (D + 1) // 2
@@ -133,10 +139,13 @@ def start(name, seed=0):
         "enc": [glorot(X, H), glorot(H, H), glorot(H, heads)],
         "dec": [glorot(D, H), glorot(H, H), glorot(H, X)],
     }
-    made = lambda c: [
-        [draw(n**-0.5, n, m), draw(1.0, m), draw(0.1, c, m)][: 3 if c else 2]
-        for n, m in ((D, INNER), (INNER, 2 * D))
-    ]
+
+    def made(c):
+        return [
+            [draw(n**-0.5, n, m), draw(1.0, m), draw(0.1, c, m)][: 3 if c else 2]
+            for n, m in ((D, INNER), (INNER, 2 * D))
+        ]
+
     if name == "vamp-vae":
         p["pseudo"] = draw(1.0, PSEUDO, X)
     if name == "mog-vae":
@@ -151,7 +160,7 @@ def start(name, seed=0):
     return p
 
 
-# ---- the hand-written losses -----------------------------------------------------------------------------------------------
+# ---- the hand-written losses ---------------------------------------------------------
 
 
 def mlp(layers, x):
@@ -343,7 +352,8 @@ def loss_full(p, x, key):
 
 
 def bent(p, x, key, bend):
-    """The loss of a posterior that a flow bends: `bend(parameters, z, context) -> z, log-determinant`."""
+    """The loss of a posterior that a flow bends: `bend(parameters, z, context) -> z,
+    log-determinant`."""
     mu, logvar, context = o.split(mlp(p["enc"], x), [D, 2 * D])
     base = z = mu + o.exp(0.5 * logvar) * o.normal(key, (BATCH, D))
     log_q = normal(base, mu, logvar)
@@ -434,7 +444,9 @@ def grad_dreg(p, x, key):
             - normal(z, mu[:, None], logvar[:, None])
         )
 
-    bound = lambda log_w: -o.mean(o.logsumexp(log_w, 1) - math.log(K))
+    def bound(log_w):
+        return -o.mean(o.logsumexp(log_w, 1) - math.log(K))
+
     if JAX:
         z, to_encoder, (mu, logvar) = jax.vjp(draw, p["enc"], has_aux=True)
         log_w, back = jax.vjp(lambda z, dec: log_weights(z, dec, mu, logvar), z, p["dec"])
@@ -498,7 +510,7 @@ REFERENCE = {
 GREY = (*AUTOENCODERS, "sigma-vae")  # no coins are flipped for these
 
 
-# ---- the two steps ---------------------------------------------------------------------------------------------------------
+# ---- the two steps -------------------------------------------------------------------
 
 
 def adam(p, m, v, count, g):
@@ -509,10 +521,14 @@ def adam(p, m, v, count, g):
 
 
 def by_hand(name, x):
-    """A function that takes one training step, and what counts its operations (None under TensorFlow)."""
+    """A function that takes one training step, and what counts its operations (None under
+    TensorFlow)."""
     function = HAND[name]
     p = o.map(o.array, start(name))
-    zeros = lambda: o.map(lambda a: o.zeros(a.shape), p)
+
+    def zeros():
+        return o.map(lambda a: o.zeros(a.shape), p)
+
     if JAX:
         gradient = function if function is grad_dreg else jax.value_and_grad(function)
 
@@ -642,7 +658,8 @@ def main():
     out = args.out or Path("vaenb/records") / ("step.json" if JAX else "step-tensorflow.json")
     x = o.array(np.random.default_rng(0).random((BATCH, X)))
     record = {
-        "what": "one compiled training step of a recipe against the same step written by hand; ratios vaenb / hand",
+        "what": "one compiled training step of a recipe against the same step written by hand; "
+        "ratios vaenb / hand",
         "backend": args.backend,
         "batch": BATCH,
         "network": "784-200-200-50, tanh",

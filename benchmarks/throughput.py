@@ -1,16 +1,21 @@
-"""Training and evaluation throughput of vaenb, in one run on one machine, against what else there is.
+"""Training and evaluation throughput of vaenb, in one run on one machine, against what else there
+is.
 
-    make bench                                                        # all of it, with pythae in a virtual environment of its own
-    python benchmarks/throughput.py                                   # every backend that is installed, without pythae
-    python benchmarks/throughput.py --pythae build/pythae/bin/python  # and pythae, run by that Python
-    python benchmarks/throughput.py --only dense --out mine.json      # one part, in a file of its own; --help names them
+    # all of it, with pythae in a virtual environment of its own
+    make bench
+    # every backend that is installed, without pythae
+    python benchmarks/throughput.py
+    # and pythae, run by that Python
+    python benchmarks/throughput.py --pythae build/pythae/bin/python
+    # one part, in a file of its own; --help names them
+    python benchmarks/throughput.py --only dense --out mine.json
 
-Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is one compiled scan over data on the device;
-TensorFlow: the faster of a compiled step and a compiled loop over an epoch); the plain Keras example's approach (a `Sampling`
-layer, a loss, `fit`); and pythae's own trainer. Every contestant lives in a process of its own and waits for its turn; the
-turns go round, so that a disturbance of the machine hits all of them. What counts is the ratio of medians.
-Results go to vaenb/records/throughput.json.
-"""
+Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is one compiled scan
+over data on the device; TensorFlow: the faster of a compiled step and a compiled loop over an
+epoch); the plain Keras example's approach (a `Sampling` layer, a loss, `fit`); and pythae's own
+trainer. Every contestant lives in a process of its own and waits for its turn; the turns go round,
+so that a disturbance of the machine hits all of them. What counts is the ratio of medians. Results
+go to vaenb/records/throughput.json."""
 
 import argparse
 import importlib.metadata
@@ -54,7 +59,7 @@ def examples(net, batch):
     return max(4 if batch < 1000 else 2, round(rough / batch)) * batch
 
 
-# ---- the networks by hand --------------------------------------------------------------------------------------------------
+# ---- the networks by hand ------------------------------------------------------------
 
 
 def weights(net, seed=0):
@@ -89,7 +94,8 @@ def weights(net, seed=0):
 
 
 def hand_functions(net, o):
-    """encode(p, x) -> (mu, logvar) and decode(p, z) -> logits, in the functions `o` of a backend."""
+    """encode(p, x) -> (mu, logvar) and decode(p, z) -> logits, in the functions `o` of a
+    backend."""
     spec, act = NETS[net], getattr(o, NETS[net]["act"])
     if net == "conv":
 
@@ -198,7 +204,8 @@ def tensorflow_functions():
 
 
 def hand_jax(net, x, batch):
-    """An epoch as one compiled scan over data that stay on the device, and for convolutions, which XLA makes slow in loops on processors, as calls of a compiled step."""
+    """An epoch as one compiled scan over data that stay on the device, and for convolutions, which
+    XLA makes slow in loops on processors, as calls of a compiled step."""
     import jax
     import jax.numpy as jnp
 
@@ -253,7 +260,8 @@ def hand_jax(net, x, batch):
 
 
 def hand_tensorflow(net, x, batch):
-    """An epoch as calls of a compiled step, and as one compiled loop; with XLA or without, where that may be the fastest."""
+    """An epoch as calls of a compiled step, and as one compiled loop; with XLA or without, where
+    that may be the fastest."""
     import tensorflow as tf
 
     def contestant(loop, xla):
@@ -276,7 +284,10 @@ def hand_tensorflow(net, x, batch):
             return value
 
         data, rng = tf.constant(x), np.random.default_rng(0)
-        orders = lambda: tf.constant(rng.permutation(len(x)).reshape(-1, batch).astype("int32"))
+
+        def orders():
+            return tf.constant(rng.permutation(len(x)).reshape(-1, batch).astype("int32"))
+
         if loop:
 
             @tf.function(jit_compile=xla)
@@ -290,7 +301,8 @@ def hand_tensorflow(net, x, batch):
                     (0, 0.0),
                 )[1]
 
-            epoch = lambda: run(data, orders())
+            def epoch():
+                return run(data, orders())
         else:
             one = tf.function(lambda rows: step(tf.gather(data, rows)), jit_compile=xla)
 
@@ -318,7 +330,8 @@ def hand_tensorflow(net, x, batch):
 
 
 def products(net, x, batch, backend):
-    """A step's matrix products, or convolutions, and nothing else, there and back: what no program on that backend can go below.
+    """A step's matrix products, or convolutions, and nothing else, there and back: what no program
+    on that backend can go below.
 
     The kernels move a little, so that a compiler can leave none of the products out."""
     d, half = NETS[net]["d"], len(NETS[net].get("hidden", ())) + 1
@@ -344,7 +357,10 @@ def products(net, x, batch, backend):
 
     kernels, rng = [w / 10 for w, _ in weights(net)], np.random.default_rng(0)
     flat = x if net == "conv" else x.reshape(len(x), -1)
-    orders = lambda: rng.permutation(len(x)).reshape(-1, batch).astype("int32")
+
+    def orders():
+        return rng.permutation(len(x)).reshape(-1, batch).astype("int32")
+
     if backend == "jax":
         import jax
         import jax.numpy as jnp
@@ -409,17 +425,22 @@ def products(net, x, batch, backend):
     }
 
 
-# ---- the others ------------------------------------------------------------------------------------------------------------
+# ---- the others ----------------------------------------------------------------------
 
 
 def keras_networks(net, keras):
-    """The same networks of Keras's layers; the encoder ends in 2 d numbers, the decoder in logits."""
+    """The same networks of Keras's layers; the encoder ends in 2 d numbers, the decoder in
+    logits."""
     layers, spec = keras.layers, NETS[net]
-    dense = lambda n: layers.Dense(n, activation=spec["act"])
+
+    def dense(n):
+        return layers.Dense(n, activation=spec["act"])
+
     if net == "conv":
-        conv = lambda n, kind=layers.Conv2D: kind(
-            n, 3, strides=2, padding="same", activation="relu"
-        )
+
+        def conv(n, kind=layers.Conv2D):
+            return kind(n, 3, strides=2, padding="same", activation="relu")
+
         encoder = [conv(32), conv(64), layers.Flatten()]
         decoder = [
             dense(7 * 7 * 64),
@@ -439,7 +460,8 @@ def keras_networks(net, keras):
 
 
 def fitted(model, x, batch):
-    """Epochs of a Keras model's `fit`; time is taken from the beginning of the first to the end of the last, as with pythae."""
+    """Epochs of a Keras model's `fit`; time is taken from the beginning of the first to the end of
+    the last, as with pythae."""
     import keras
 
     class Clock(keras.callbacks.Callback):
@@ -458,7 +480,8 @@ def fitted(model, x, batch):
 
 
 def keras_example(net, x, batch):
-    """A sampling layer, a loss, `fit`: what Keras's own page on VAEs teaches, written for any backend."""
+    """A sampling layer, a loss, `fit`: what Keras's own page on VAEs teaches, written for any
+    backend."""
     import keras
     from keras import ops
 
@@ -524,7 +547,8 @@ def ours(net, x, batch):
 
 
 def pythae(net, x, batch):
-    """pythae's VAE in pythae's own trainer; time is taken between its epochs, so that what it writes at the end does not count."""
+    """pythae's VAE in pythae's own trainer; time is taken between its epochs, so that what it
+    writes at the end does not count."""
     import logging
 
     import torch
@@ -619,7 +643,7 @@ def pythae(net, x, batch):
     return {"pythae": epochs}
 
 
-# ---- a contestant's process ------------------------------------------------------------------------------------------------
+# ---- a contestant's process ----------------------------------------------------------
 
 
 def likelihood_contestants(backend, samples, n=IMAGES):
@@ -639,10 +663,12 @@ def likelihood_contestants(backend, samples, n=IMAGES):
 
         @jax.jit
         def run(p, data, key):
-            body = lambda total, key: (
-                jnp.logaddexp(total, jax.nn.logsumexp(log_weights(p, data, key, chunk)[0], 1)),
-                None,
-            )
+            def body(total, key):
+                return (
+                    jnp.logaddexp(total, jax.nn.logsumexp(log_weights(p, data, key, chunk)[0], 1)),
+                    None,
+                )
+
             return jax.lax.scan(
                 body, jnp.full(n, -jnp.inf), jax.random.split(key, samples // chunk)
             )[0]
@@ -807,7 +833,7 @@ class Contestant:
         self.process.wait()
 
 
-# ---- the tournament --------------------------------------------------------------------------------------------------------
+# ---- the tournament ------------------------------------------------------------------
 
 
 def spread(values, digits=1):
@@ -907,7 +933,7 @@ def likelihood_times(backends, repeats):
     for backend in backends:
         for samples in (500, 5000):
             with Contestant(backend) as c:
-                start = c(do="memory")
+                c(do="memory")
                 names, times = c(do="prepare", what="likelihood", samples=samples), {}
                 for _ in range(repeats):
                     for name in names:
@@ -926,10 +952,19 @@ def likelihood_times(backends, repeats):
             }
             out.setdefault(backend, {})[str(samples)] = row
             print(
-                f"log p(x), {samples} samples, {backend}: {row['seconds']['vaenb']['median']:.2f} s; {row['of_hand']:.2f} of {best}",
+                f"log p(x), {samples} samples, {backend}: "
+                f"{row['seconds']['vaenb']['median']:.2f} s; {row['of_hand']:.2f} of "
+                f"{best}",
                 flush=True,
             )
-        code = f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import throughput as t; x = t.images(t.IMAGES); m = t.make_vaenb('iwae-50', x); m.log_likelihood(x, n_samples=10); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; m.log_likelihood(x, n_samples=20000); print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a) / 2**10, a / 2**10)"
+        code = (
+            f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+            "import throughput as t; x = t.images(t.IMAGES); m = t.make_vaenb('iwae-50', "
+            "x); m.log_likelihood(x, n_samples=10); a = "
+            "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; m.log_likelihood(x, "
+            "n_samples=20000); print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - "
+            "a) / 2**10, a / 2**10)"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
@@ -978,7 +1013,8 @@ def growth_rates(backends, repeats):
 
 
 def start_times(backends, repeats):
-    """Seconds from nothing: to import, to a command's help, to the first step; and single requests."""
+    """Seconds from nothing: to import, to a command's help, to the first step; and single
+    requests."""
 
     def timed(command, env=()):
         times = []
@@ -994,7 +1030,11 @@ def start_times(backends, repeats):
         return spread(times, 3)
 
     python = [sys.executable, "-c"]
-    first = "import numpy as np; from vaenb import VAE; x = (np.random.default_rng(0).random((128, 784)) < 0.13).astype('float32'); VAE.for_data(x, 16).fit(x, batch_size=128, verbose=0)"
+    first = (
+        "import numpy as np; from vaenb import VAE; x = "
+        "(np.random.default_rng(0).random((128, 784)) < 0.13).astype('float32'); "
+        "VAE.for_data(x, 16).fit(x, batch_size=128, verbose=0)"
+    )
     out = {
         "python": timed([*python, "pass"]),
         "import vaenb": timed([*python, "import vaenb"]),
@@ -1044,7 +1084,8 @@ def notebook_times(backends, repeats):
 
 
 def processor():
-    """The processor's name, and whether it computes with 512 bits at a time, on which ratios between libraries depend."""
+    """The processor's name, and whether it computes with 512 bits at a time, on which ratios
+    between libraries depend."""
     facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"^model name\s*:\s*(.+)$", facts, re.M)
     return (name[1] if name else platform.processor() or platform.machine()) + (
@@ -1066,7 +1107,10 @@ def main():
     backends = [b for b in ("tensorflow", "jax") if importlib.util.find_spec(b)]
     versions = {p: importlib.metadata.version(p) for p in ("vaenb", "keras", "numpy", *backends)}
     if args.pythae:
-        ask = "import importlib.metadata as m, json; print(json.dumps({p: m.version(p) for p in ('pythae', 'torch')}))"
+        ask = (
+            "import importlib.metadata as m, json; print(json.dumps({p: m.version(p) for p "
+            "in ('pythae', 'torch')}))"
+        )
         versions |= json.loads(
             subprocess.run(
                 [args.pythae, "-c", ask], check=True, capture_output=True, text=True
@@ -1080,7 +1124,8 @@ def main():
     ):  # never two machines, nor their software, in one file
         if set(args.only) != set(PARTS):
             parser.error(
-                f"{args.out} holds what another processor or other versions took: name a file of your own with --out, or run every part"
+                f"{args.out} holds what another processor or other versions took: name a "
+                "file of your own with --out, or run every part"
             )
         record, before = {}, {}
     versions = before | versions
@@ -1090,7 +1135,8 @@ def main():
         "processor": processor(),
         "python": platform.python_version(),
         "versions": versions,
-        "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, compilation and preparations left out; median, least and most of the turns",
+        "protocol": "28 x 28 binary images, Adam, images per second over the two epochs of a turn, "
+        "compilation and preparations left out; median, least and most of the turns",
     }
 
     def keep():

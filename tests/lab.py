@@ -1,11 +1,12 @@
 """A real JupyterLab in a real browser: what a reader with a kernel sees and touches.
 
-    with lab.opened(notebook, tmp_path) as page:     # `notebook`: a file, or a list of cells' sources
-        page.run_all()                               # waits until every cell has run
-        page.cell(1).get_by_role("slider")...        # Playwright, inside of the second cell
+    with lab.opened(notebook, tmp_path) as page:  # `notebook`: a file, or a list of sources
+        page.run_all()                            # waits until every cell has run
+        page.cell(1).get_by_role("slider")...     # Playwright, inside of the second cell
         assert page.errors() == [] and page.console == []
 
-Nothing leaves the machine, no settings of the user are read or written, and no step sleeps: each awaits what it needs.
+Nothing leaves the machine, no settings of the user are read or written, and no step sleeps: each
+awaits what it needs.
 """
 
 import json
@@ -48,7 +49,10 @@ NOISE = (
 )
 PANEL = "window.jupyterapp?.shell.currentWidget"
 KERNEL = f"{PANEL}?.sessionContext?.session?.kernel"
-PIXELS = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let s = 7; for (const v of d) s = (s * 31 + v) | 0; return s; }"
+PIXELS = (
+    "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
+    "let s = 7; for (const v of d) s = (s * 31 + v) | 0; return s; }"
+)
 
 
 def chromium():
@@ -71,7 +75,8 @@ def write_notebook(sources, path):
 
 
 class Canvases:
-    "A view with canvases, in JupyterLab or on any page: `page` is Playwright's, `picture` the canvas that matters most."
+    """A view with canvases, in JupyterLab or on any page: `page` is Playwright's, `picture` the
+    canvas that matters most."""
 
     def pixels(self, canvas):
         return canvas.evaluate(PIXELS)
@@ -95,7 +100,8 @@ class Canvases:
             pytest.fail(f"{name or act} does not change the picture")
 
     def drag(self, control, *places):
-        "Mouse down at the first place of a control, along the others, and up; places are shares of its box."
+        """Mouse down at the first place of a control, along the others, and up; places are shares
+        of its box."""
         control.scroll_into_view_if_needed()
         box = control.bounding_box()
         for i, (x, y) in enumerate(places):
@@ -109,7 +115,8 @@ class Canvases:
 
 @contextmanager
 def served(folder, state, env=None, settings=None):
-    "The address and the process of a JupyterLab that shows `folder` and keeps everything of its own in `state`."
+    """The address and the process of a JupyterLab that shows `folder` and keeps everything of its
+    own in `state`."""
     token, lines, ready = secrets.token_hex(16), [], threading.Event()
     for name, values in {**SETTINGS, **(settings or {})}.items():
         file = state / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -176,7 +183,8 @@ def served(folder, state, env=None, settings=None):
 
 @contextmanager
 def opened(notebook, tmp_path, env=None, viewport=(1280, 900), settings=None):
-    "A `Lab`: the notebook (a copy of the file, or cells from a list of sources), open in JupyterLab, with its kernel ready."
+    """A `Lab`: the notebook (a copy of the file, or cells from a list of sources), open in
+    JupyterLab, with its kernel ready."""
     from playwright.sync_api import sync_playwright
 
     path, folder, state = chromium(), tmp_path / "root", tmp_path / "lab"
@@ -227,12 +235,14 @@ class Lab:
     def command(self, name):
         "Starts one of JupyterLab's commands; `await_runs` waits for its end."
         self.page.evaluate(
-            "name => { window.runs = (window.runs || 0) + 1; window.jupyterapp.commands.execute(name).finally(() => window.runs--); }",
+            "name => { window.runs = (window.runs || 0) + 1; "
+            "window.jupyterapp.commands.execute(name).finally(() => window.runs--); }",
             name,
         )
 
     def await_runs(self, seconds=120):
-        "Waits until every cell that was started has run (or an error has ended the run) and the kernel is idle."
+        """Waits until every cell that was started has run (or an error has ended the run) and the
+        kernel is idle."""
         self.wait(f"!window.runs && {KERNEL}?.status === 'idle'", seconds)
 
     def run_all(self, wait=True, seconds=120):
@@ -246,7 +256,8 @@ class Lab:
         self.page.evaluate(
             f"""source => {{
             const notebook = {PANEL}.content, cells = notebook.model.sharedModel;
-            cells.insertCell(notebook.model.cells.length, {{ cell_type: "code", source, metadata: {{}}, outputs: [] }});
+            const cell = {{ cell_type: "code", source, metadata: {{}}, outputs: [] }};
+            cells.insertCell(notebook.model.cells.length, cell);
             notebook.activeCellIndex = notebook.model.cells.length - 1;
         }}""",
             source,
@@ -302,7 +313,8 @@ class Lab:
         )
 
     def kill_kernel(self):
-        "Kills the kernel's process as a lack of memory does; returns when JupyterLab has said so and has a new one."
+        """Kills the kernel's process as a lack of memory does; returns when JupyterLab has said so
+        and has a new one."""
         self.kernel_process().kill()
         dialog = self.page.locator(".jp-Dialog", has_text="appears to have died")
         dialog.get_by_role("button", name="Ok").click()

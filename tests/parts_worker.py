@@ -1,4 +1,5 @@
-"""Run by test_parts.py in processes of its own: puts every recipe and thirty random combinations of parts through everything a model must do."""
+"""Run by test_parts.py in processes of its own: puts recipes and random combinations of parts
+through everything a model must do."""
 
 import json
 import os
@@ -8,8 +9,11 @@ import traceback
 from contextlib import nullcontext
 from importlib.machinery import PathFinder
 
+from thorough import THOROUGH, amount, recipes_of_each_kind, some
+
 SHAPES = ((12,), (8, 8, 1), (28, 28, 1), (25, 19, 3))
 N_COMBINATIONS = 30
+BATCH = amount(12, 20)  # of 24 examples: 20 leaves a smaller last batch, which is traced again
 LIKELIHOODS = (
     ("Bernoulli", {}),
     ("Bernoulli", {"binarize": True}),
@@ -89,7 +93,8 @@ def part(spec):
 
 
 def combinations():
-    """Thirty combinations that are not refused, every part in at least one of them, the same on each machine; with how often each refusal was heard."""
+    """Thirty combinations that are not refused, every part in at least one of them, the same on
+    each machine; and the refusals that were heard."""
     from vaenb import VAE, dense
 
     draw, found, refused, wanted = (
@@ -181,7 +186,7 @@ def outputs(model, x, all_of_them=True):
         return out
     out |= {
         f"evaluate/{k}": v
-        for k, v in model.evaluate(x, batch_size=20, verbose=0, return_dict=True).items()
+        for k, v in model.evaluate(x, batch_size=BATCH, verbose=0, return_dict=True).items()
     }
     if isinstance(model, VAE):
         out |= {
@@ -222,7 +227,9 @@ def seeded(make, x):
 
 
 def one_after_the_other():
-    """TensorFlow's operations in one order: side by side it adds three arrays or more beginning with whichever is free first, and the last digit is left to chance."""
+    """TensorFlow's operations in one order: side by side it adds three arrays or more beginning
+    with
+    whichever is free first, and the last digit is left to chance."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -233,7 +240,8 @@ def one_after_the_other():
 
 
 def train(make, x):
-    """Trains from one seed as everybody does, and twice in one order: the model, its first weights, the loss before, and the histories."""
+    """Trains from one seed as everybody does, and twice in one order: the model, its first weights,
+    the loss before, and the histories."""
     import keras
 
     model, other = seeded(make, x), seeded(make, x)
@@ -254,14 +262,15 @@ def train(make, x):
 
 
 def check(name, x, make, likelihood, folder, policy):
-    """Everything one model must do in the process that trains it; returns what a later process must find again."""
+    """Everything one model must do in the process that trains it; returns what a later process must
+    find again. Without a `policy`, mixed precision is left out."""
     import keras
     import numpy as np
 
     from vaenb import VAE
 
     numpy, is_vae = keras.ops.convert_to_numpy, None
-    for shape in SHAPES:  # any shape
+    for shape in some(SHAPES, 2, f"shapes of {name}"):  # any shape
         model = make(data_for(likelihood, shape))
         assert model.built and model.image_shape == shape, shape
         spec = model(keras.KerasTensor((5, *shape)))
@@ -280,9 +289,8 @@ def check(name, x, make, likelihood, folder, policy):
         assert np.isfinite(numpy(variable)).all(), f"{variable.path} is not finite"
         drawn = type(
             getattr(model, "objective", None)
-        ).__name__ == "WAE" and variable.path.endswith(
-            "logits"
-        )  # a sample's choice of component has no gradient
+        ).__name__ == "WAE" and variable.path.endswith("logits")
+        # (a sample's choice of component has no gradient)
         assert drawn or not np.array_equal(numpy(variable), first), (
             f"no gradient reached {variable.path}"
         )
@@ -301,6 +309,8 @@ def check(name, x, make, likelihood, folder, policy):
         )
     model.save(os.path.join(folder, f"{name}.keras"))
     found = outputs(model, probe)
+    if policy is None:
+        return found
     keras.config.set_dtype_policy(policy)
     try:
         mixed = make(x)
@@ -324,22 +334,27 @@ def hide(packages):
 
 
 def main():
-    _, backend, task, folder, only, *blocked = sys.argv
+    _, backend, task, folder, names, *blocked = sys.argv
     os.environ["KERAS_BACKEND"] = backend
 
+    if backend == "jax" and not THOROUGH:  # compiling takes half the time
+        os.environ["XLA_FLAGS"] = (
+            os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+        )
     hide(blocked)
     import keras
     import numpy as np
 
     policy, failures = {"jax": "mixed_bfloat16"}.get(backend, "mixed_float16"), {}
+    mixed = amount(recipes_of_each_kind(), names.split(","))
     with open(os.path.join(folder, "combinations.json")) as file:
         combined = json.load(file)
     for name, (x, make, likelihood) in cases(combined).items():
-        if only != "all" and not name.startswith(only):
+        if name not in names.split(","):
             continue
         try:
             if task == "train":
-                found = check(name, x, make, likelihood, folder, policy)
+                found = check(name, x, make, likelihood, folder, policy if name in mixed else None)
             else:
                 found = outputs(
                     keras.saving.load_model(os.path.join(folder, f"{name}.keras")),

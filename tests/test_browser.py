@@ -1,4 +1,5 @@
-"""Packed networks in a real browser: every layer, the three families and all likelihoods give in JavaScript what they give in Keras."""
+"""Packed networks in a real browser: every layer, the three families and all likelihoods give in
+JavaScript what they give in Keras."""
 
 import json
 import os
@@ -39,7 +40,8 @@ RUN = """async ({packed, maker, method, inputs}) => {
 
 @pytest.fixture(scope="module")
 def page():
-    "A page that has imported network.js from a Blob URL, as a page saved to a file must, and that may ask nobody for anything."
+    """A page that has imported network.js from a Blob URL, as a page saved to a file must, and that
+    may ask nobody for anything."""
     chromium = find_chromium()
     if chromium is None:
         if os.environ.get("CI") == "true":
@@ -51,7 +53,8 @@ def page():
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGS)
         page = browser.new_context(offline=True).new_page()
         page.evaluate(
-            "source => { window.network = import(URL.createObjectURL(new Blob([source], {type: 'text/javascript'}))); }",
+            "source => { window.network = import(URL.createObjectURL(new Blob([source], "
+            "{type: 'text/javascript'}))); }",
             network_source(),
         )
         yield page
@@ -188,7 +191,8 @@ def test_every_layer_has_a_case():
 
 @pytest.mark.parametrize("name", CASES)
 def test_layer(page, name):
-    "Exact weights: the layer itself. Rounded weights: a small decoder around it with outputs in [0, 1]."
+    """Exact weights: the layer itself. Rounded weights: a small decoder around it with outputs in
+    [0, 1]."""
     keras.utils.set_random_seed(0)
     layer = CASES[name]
     layer = (
@@ -242,7 +246,8 @@ def blobs():
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family(page, blobs, name):
-    "Two hundred codes through a decoder that has learned something, and two hundred images through its encoder."
+    """Two hundred codes through a decoder that has learned something, and two hundred images
+    through its encoder."""
     keras.utils.set_random_seed(0)
     model = VAE.for_data(blobs, 4, network=FAMILIES[name])
     model.fit(blobs, epochs=4, batch_size=32, verbose=0)
@@ -312,7 +317,8 @@ def test_mean_of_likelihood(page, name, scale):
 
 
 def test_heads(page, blobs):
-    "The code is the posterior's mean, or an autoencoder's code; where the mean has no closed form there is no encoder."
+    """The code is the posterior's mean, or an autoencoder's code; where the mean has no closed form
+    there is no encoder."""
     keras.utils.set_random_seed(0)
     for posterior in (vaenb.DiagonalNormal(), vaenb.FullNormal(), vaenb.FlowPosterior()):
         model = VAE.for_data(blobs, 3, network=dense((16,)), posterior=posterior)
@@ -337,7 +343,8 @@ def test_heads(page, blobs):
 
 
 def test_autoencoders(page):
-    "A sigmoid code, an activation behind the decoder, and a result of another shape than the input."
+    """A sigmoid code, an activation behind the decoder, and a result of another shape than the
+    input."""
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).random((100, 12)).astype("float32")
     model = Autoencoder(12, 3, 20, network=dense((16,)), sparsity=0.1, output_activation="sigmoid")
@@ -352,17 +359,21 @@ def test_autoencoders(page):
 
 
 def test_results_are_not_overwritten(page):
-    "A page keeps the pictures of earlier codes, so each run gives an array of its own; a wrong length is an error, not a wrong picture."
+    """A page keeps the pictures of earlier codes, so each run gives an array of its own; a wrong
+    length is an error, not a wrong picture."""
     model = with_features(vaenb.Bernoulli())
     kept = page.evaluate(
         """async packed => {
-      const model = (await window.network).makeModel(packed), code = new Float32Array(model.latentDim);
+      const model = (await window.network).makeModel(packed);
+      const code = new Float32Array(model.latentDim);
       const first = model.decode(code), copy = Array.from(first);
-      const identity = (await window.network).makeNetwork(packed.decoder), features = identity.run(code);
+      const identity = (await window.network).makeNetwork(packed.decoder);
+      const features = identity.run(code);
       model.decode(code.fill(3)); identity.run(code);
       let message = "";
       try { model.decode(new Float32Array(5)); } catch (error) { message = error.message; }
-      return [copy.every((v, i) => v === first[i]), features.every((v) => v === 0), message, model.imageShape, identity.outputShape];
+      const same = copy.every((v, i) => v === first[i]), zero = features.every((v) => v === 0);
+      return [same, zero, message, model.imageShape, identity.outputShape];
     }""",
         pack_model(model),
     )
@@ -444,7 +455,8 @@ def test_refused_models(blobs):
 
 
 def test_the_modules_are_shipped(tmp_path):
-    "A wheel that is built from the source distribution, as package indexes want it, holds every JavaScript file."
+    """A wheel that is built from the source distribution, as package indexes want it, holds every
+    JavaScript file."""
     source = tmp_path / "source"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "vaenb", source / "vaenb", ignore=ignore)
@@ -458,9 +470,10 @@ def test_the_modules_are_shipped(tmp_path):
         "CHANGELOG.md",
     ):
         shutil.copy(ROOT / name, source)
-    run = lambda *command, cwd: subprocess.run(
-        [sys.executable, *command], cwd=cwd, check=True, capture_output=True
-    )
+
+    def run(*command, cwd):
+        return subprocess.run([sys.executable, *command], cwd=cwd, check=True, capture_output=True)
+
     run("setup.py", "-q", "sdist", "-d", tmp_path, cwd=source)
     (archive,) = tmp_path.glob("*.tar.gz")
     run(

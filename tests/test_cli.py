@@ -1,4 +1,5 @@
-"""The command line: what a person at a terminal gets for each command, for each mistake, and for Ctrl-C."""
+"""The command line: what a person at a terminal gets for each command, for each mistake, and for
+Ctrl-C."""
 
 import hashlib
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from thorough import some
 from typer.testing import CliRunner
 
 import vaenb.folder
@@ -25,7 +27,10 @@ import sitecheck  # noqa: E402
 
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 OTHER = {"tensorflow": "jax", "jax": "tensorflow", "torch": "jax"}[BACKEND]
-TRAIN = "train --data digits --latent-dim 2 --hidden 32 --epochs 2 --batch-size 256 --n-samples 5 --seed 7 --out"
+TRAIN = (
+    "train --data digits --latent-dim 2 --hidden 32 --epochs 2 --batch-size 256 --n-samples "
+    "5 --seed 7 --out"
+)
 VAENB = [sys.executable, "-c", "from vaenb.cli import app; app(prog_name='vaenb')"]
 
 
@@ -80,7 +85,10 @@ def run(tmp_path_factory):
 
 
 def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
-    code = "import sys\nfrom vaenb.cli import app\ntry: app(['--help'])\nfinally: print({'keras', 'tensorflow', 'jax', 'matplotlib', 'sklearn'} & set(sys.modules))"
+    code = (
+        "import sys\nfrom vaenb.cli import app\ntry: app(['--help'])\nfinally: "
+        "print({'keras', 'tensorflow', 'jax', 'matplotlib', 'sklearn'} & set(sys.modules))"
+    )
     help = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert help.returncode == 0 and help.stdout.endswith("set()\n"), help.stdout + help.stderr
     commands = re.findall(r"^│ (\w+) ", help.stdout, re.M) or re.findall(
@@ -159,12 +167,17 @@ def test_page_fits_a_telephone_and_asks_for_nothing(tmp_path):
         active_units=10,
         latent_dim=10,
     )
-    picture = "<figure><img alt=\"x\" src=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 900 300'/%3E\"><figcaption>caption</figcaption></figure>"
+    picture = (
+        '<figure><img alt="x" src="data:image/svg+xml,%3Csvg '
+        "xmlns='http://www.w3.org/2000/svg' viewBox='0 0 900 "
+        "300'/%3E\"><figcaption>caption</figcaption></figure>"
+    )
     page = tmp_path / "page.html"
     page.write_text(
         page_html(
             "Title",
-            f'<h1>Handwritten</h1><div class="row">{picture * 2}</div>{metrics_html({"2 numbers": report, "8 numbers": report})}',
+            f'<h1>Handwritten</h1><div class="row">{picture * 2}</div>'
+            + metrics_html({"2 numbers": report, "8 numbers": report}),
         )
     )
     with browser.sync_playwright() as play:
@@ -181,7 +194,8 @@ def test_page_fits_a_telephone_and_asks_for_nothing(tmp_path):
             assert tab.evaluate("document.documentElement.scrollWidth") == 360
             assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
             ink, paper = tab.evaluate(
-                "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+                "[getComputedStyle(document.body).color, "
+                "getComputedStyle(document.body).backgroundColor]"
             )
             assert (
                 sum(map(int, re.findall(r"\d+", ink)[:3]))
@@ -321,7 +335,8 @@ def test_vectors_and_colour_images(tmp_path):
             tmp_path / "photos" / f"{i}.png"
         )
     text = done(
-        "train --data {data} --size 6 --network conv --hidden 4 --latent-dim 3 --epochs 1 --n-samples 2 --out {out}",
+        "train --data {data} --size 6 --network conv --hidden 4 --latent-dim 3 --epochs "
+        "1 --n-samples 2 --out {out}",
         data=tmp_path / "photos",
         out=tmp_path / "colour",
     )
@@ -351,7 +366,9 @@ def test_models_lists_every_recipe_and_describes_one():
     )
 
 
-KINDS = {  # what `train` is given: what it says, and whether the model has a likelihood and tells its mutual information
+# what `train` is given: what it says, and whether the model has a likelihood and tells its mutual
+# information
+KINDS = {
     "--model ae": ("Normal(sigma=1.0)", False, False),
     "--model denoising-ae --set noise=0.1 --likelihood bernoulli": (
         "Bernoulli(binarize=True)",
@@ -368,12 +385,13 @@ KINDS = {  # what `train` is given: what it says, and whether the model has a li
 }
 
 
-@pytest.mark.parametrize("model", KINDS)
+@pytest.mark.parametrize("model", [*list(KINDS)[:1], *some(list(KINDS)[1:], 3, "models")])
 def test_any_model_goes_all_the_way(model, tmp_path):
     says, probabilistic, informative = KINDS[model]
     out = tmp_path / "run"
     text = done(
-        f"train --data digits {model} --latent-dim 3 --hidden 16 --epochs 1 --batch-size 500 --n-samples 4 --seed 3 --out {{out}}",
+        f"train --data digits {model} --latent-dim 3 --hidden 16 --epochs 1 --batch-size "
+        f"500 --n-samples 4 --seed 3 --out {{out}}",
         out=out,
     )
     assert f"{model.split()[1]}: dense(" in text and says in text, text
@@ -475,7 +493,8 @@ def test_a_run_that_exists_is_left_alone(run, tmp_path):
     assert refused.exit_code == 2 and "--overwrite" in refused.stderr and contents(run) == before
     folder = tmp_path / "run"
     done(
-        "train --data digits --latent-dim 2 --hidden 16 --epochs 3 --max-minutes 1e-9 --n-samples 1 --out {out}",
+        "train --data digits --latent-dim 2 --hidden 16 --epochs 3 --max-minutes 1e-9 "
+        "--n-samples 1 --out {out}",
         out=folder,
     )
     assert json.loads((folder / "config.json").read_text())["training"] | {"seconds": 0} == {
@@ -610,7 +629,9 @@ MISTAKES = {  # command: what the sentence says
     "train --data digits --activation swash --out {new}": "activation",
     "train --data digits --schedule linear --out {new}": "schedule",
     "train --data digits --learning-rate 0 --out {new}": "learning_rate",
-    "train --data digits --learning-rate 1e30 --batch-size 2000 --epochs 1 --out {new}": "not finite",
+    "train --data digits --learning-rate 1e30 --batch-size 2000 --epochs 1 --out {new}": (
+        "not finite"
+    ),
     "train --data digits --max-minutes -1 --out {new}": "max_minutes",
     "train --data digits --latent-dim 0 --out {new}": "--latent-dim",
     "train --data digits --epochs many --out {new}": "--epochs",

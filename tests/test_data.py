@@ -1,4 +1,5 @@
-"""Data that is broken, missing or stolen from somebody else: one clear sentence each, and nothing half written."""
+"""Data that is broken, missing or stolen from somebody else: one clear sentence each, and nothing
+half written."""
 
 import gzip
 import hashlib
@@ -192,7 +193,8 @@ def test_no_network_and_no_file(places, monkeypatch):
 
 
 def test_download_is_checked_and_kept(places):
-    """Keras fetches from a mirror that is a folder: the same path as on the network, without one."""
+    """Keras fetches from a mirror that is a folder: the same path as on the network, without
+    one."""
     mirrored, kept = (
         places / "mirror" / f"{STEMS[0]}.gz",
         places / "cache" / "mnist" / f"{STEMS[0]}.gz",
@@ -225,7 +227,10 @@ def test_failing_write_leaves_the_old_file(tmp_path, monkeypatch, fails):
 def test_killed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "kept.bin"
     path.write_bytes(b"old")
-    code = f"import os; os.fsync = lambda f: os.kill(os.getpid(), 9)\nfrom vaenb.file import write_atomic; write_atomic({str(path)!r}, b'new')"
+    code = (
+        "import os; os.fsync = lambda f: os.kill(os.getpid(), 9)\nfrom vaenb.file import "
+        f"write_atomic; write_atomic({str(path)!r}, b'new')"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     assert path.read_bytes() == b"old"
 
@@ -366,6 +371,9 @@ def test_keras_trains_on_batches():
 
 
 def test_data_imports_without_keras():
-    code = "import sys, vaenb.data; sys.exit(any(m in sys.modules for m in ('keras', 'tensorflow', 'jax', 'sklearn', 'matplotlib', 'PIL')))"
+    code = (
+        "import sys, vaenb.data; sys.exit(any(m in sys.modules for m in ('keras', "
+        "'tensorflow', 'jax', 'sklearn', 'matplotlib', 'PIL')))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert importlib.import_module("vaenb.data").shapes is data.shapes

@@ -1,7 +1,9 @@
-"""Every recipe can be diagnosed before it is trained: findings are sentences with numbers, and none of them is a crash."""
+"""Every recipe can be diagnosed before it is trained: findings are sentences with numbers, and none
+of them is a crash. `make test` diagnoses one recipe of each kind."""
 
 import keras
 import pytest
+from thorough import recipes_of_each_kind
 
 import vaenb
 from vaenb.data import digits
@@ -9,7 +11,7 @@ from vaenb.diagnosis import show
 from vaenb.network import dense
 
 
-@pytest.mark.parametrize("name", vaenb.RECIPES)
+@pytest.mark.parametrize("name", recipes_of_each_kind())
 def test_recipe(name):
     data = digits()
     keras.utils.set_random_seed(0)

@@ -1,4 +1,5 @@
-"""The instrument itself: `tests/lab.py` drives a JupyterLab whose widgets answer, and sees what goes wrong there."""
+"""The instrument itself: `tests/lab.py` drives a JupyterLab whose widgets answer, and sees what
+goes wrong there."""
 
 import lab
 
@@ -13,7 +14,9 @@ class Counter(anywidget.AnyWidget):
     _esm = '''export default { render({ model, el }) {
         const button = document.createElement("button");
         button.textContent = "more";
-        button.onclick = () => { model.set("count", model.get("count") + 1); model.save_changes(); };
+        button.onclick = () => {
+            model.set("count", model.get("count") + 1); model.save_changes();
+        };
         const seen = document.createElement("output");
         const show = () => { seen.textContent = "count " + model.get("count"); };
         model.on("change:count", show); show(); el.append(button, seen);

@@ -1,4 +1,5 @@
-"""The monitor in a real JupyterLab: a training is watched, paused, steered and stopped while its cell runs."""
+"""The monitor in a real JupyterLab: a training is watched, paused, steered and stopped while its
+cell runs."""
 
 import re
 
@@ -15,19 +16,27 @@ keras.utils.set_random_seed(0)
 vae = VAE.for_data(digits, latent_dim=6, network="dense", objective=ELBO(warmup=10_000))
 
 class Notes(keras.callbacks.Callback):
-    def on_train_begin(self, logs=None): self.weights, self.elbo, self.betas, self.batches = [], [], [], 0
+    def on_train_begin(self, logs=None):
+        self.weights, self.elbo, self.betas, self.batches = [], [], [], 0
     def on_train_batch_end(self, batch, logs=None): self.batches += 1
     def on_epoch_end(self, epoch, logs=None):
-        self.betas.append(float(self.model.objective.kl_weight)); self.weights.append(self.model.get_weights()); self.elbo.append(logs["val_elbo"])
+        self.betas.append(float(self.model.objective.kl_weight))
+        self.weights.append(self.model.get_weights())
+        self.elbo.append(logs["val_elbo"])
 notes = Notes()
 """,
     """
-history = vae.fit(digits.train.x, validation_data=(digits.val.x,), epochs=5000, batch_size=128, callbacks=[notes, Monitor(digits.val)])
+callbacks = [notes, Monitor(digits.val)]
+history = vae.fit(
+    digits.train.x, validation_data=(digits.val.x,), epochs=5000, batch_size=128,
+    callbacks=callbacks
+)
 """,
     """
 best = int(np.argmax(notes.elbo))
 same = all(np.array_equal(a, b) for a, b in zip(vae.get_weights(), notes.weights[best]))
-print("epochs", len(history.history["loss"]), "best", best + 1, "restored", same, "betas", sorted({round(b, 2) for b in notes.betas}))
+betas = sorted({round(b, 2) for b in notes.betas})
+print("epochs", len(history.history["loss"]), "best", best + 1, "restored", same, "betas", betas)
 """,
 ]
 
@@ -38,7 +47,9 @@ def epoch(panel):
 
 def await_epoch(page, n):
     page.wait(
-        f"Number((/Epoch (\\d+) of/.exec(document.querySelector('.vaenb-monitor').textContent) || [0, -1])[1]) >= {n}"
+        "Number((/Epoch (\\d+) "
+        "of/.exec(document.querySelector('.vaenb-monitor').textContent) || [0, -1])[1]) "
+        f">= {n}"
     )
 
 

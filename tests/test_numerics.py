@@ -1,8 +1,15 @@
-"""Extreme numbers: every likelihood, density, posterior and objective stays finite, and right, where log-variances of [-50, 50] and logits of [-1e4, 1e4] are asked for.
+"""Extreme numbers: every likelihood, density, posterior and objective stays finite, and right,
+where
+log-variances of [-50, 50] and logits of [-1e4, 1e4] are asked for.
 
-Each backend works in a process of its own, in float32 and in mixed precision. The reference is SciPy (or the textbook formula) in 64 bits; where a part bounds what it is given, the reference
-is written with the bounds its documentation states, and a test of its own holds `bound_logvar` to them. The bare functions of `vaenb.distribution` do not bound: they promise the right
-number wherever it fits into float32."""
+Each backend works in a process of its own, in float32 and in mixed precision. The reference is
+SciPy
+(or the textbook formula) in 64 bits; where a part bounds what it is given, the reference is written
+with the bounds its documentation states, and a test of its own holds `bound_logvar` to them. The
+bare
+functions of `vaenb.distribution` do not bound: they promise the right number wherever it fits into
+float32. `make test` takes one recipe of each kind, `make test-all` every recipe.
+"""
 
 import importlib.util
 import json
@@ -17,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import special, stats
+from thorough import recipes_of_each_kind
 
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
 FEATURES = np.array(
@@ -65,7 +73,8 @@ def case(name, *arguments):
 
 
 def value_and_gradients(function, variables):
-    """The value of a scalar function, and one NumPy array for each variable (0 where it does not matter)."""
+    """The value of a scalar function, and one NumPy array for each variable (0 where it does not
+    matter)."""
     import keras
 
     numpy, backend = keras.ops.convert_to_numpy, keras.backend.backend()
@@ -107,7 +116,8 @@ def weighted(outputs, seed=0):
 def close(found, wanted, tolerance, atol=0.0, about=""):
     found, wanted = np.asarray(found, "float64"), np.asarray(wanted, "float64")
     assert np.isfinite(found).all(), (
-        f"{about}: {found.size - np.isfinite(found).sum()} values are not finite, the first at {np.argwhere(~np.isfinite(found))[0]}"
+        f"{about}: {found.size - np.isfinite(found).sum()} values are not finite, the "
+        f"first at {np.argwhere(~np.isfinite(found))[0]}"
     )
     assert found.shape == wanted.shape, f"{about}: {found.shape} instead of {wanted.shape}"
     miss = np.abs(found - wanted) - tolerance * np.abs(wanted) - atol
@@ -116,7 +126,8 @@ def close(found, wanted, tolerance, atol=0.0, about=""):
 
 
 def bounded(raw, low, high):
-    """What `bound_logvar` documents: raw itself in the middle, bent in the outer tenths, within [low, high]."""
+    """What `bound_logvar` documents: raw itself in the middle, bent in the outer tenths, within
+    [low, high]."""
     margin, raw = 0.1 * (high - low), np.asarray(raw, "float64")
     far = raw - np.clip(raw, low + margin, high - margin)
     return raw - far + margin * far / (margin + np.abs(far))
@@ -182,7 +193,8 @@ def slope(function, at):
     return (function(at + step) - function(at - step)) / (2 * step)
 
 
-# name: class, options, data, own variable and its values, reference(x, features, own), tolerance relative to the terms' size
+# name: class, options, data, own variable and its values, reference(x, features, own), tolerance
+# relative to the terms' size
 LIKELIHOODS = {
     "bernoulli": ("Bernoulli", {}, np.array([0.0, 1.0]), None, lambda x, f, v: log_bernoulli(x, f)),
     "grey bernoulli": (
@@ -232,7 +244,8 @@ LIKELIHOODS = {
 
 
 def reach(function, at):
-    """How far the function moves while its argument is rounded to 32 bits, in sums with numbers up to 1: the accuracy that can be asked of 32-bit arithmetic."""
+    """How far the function moves while its argument is rounded to 32 bits, in sums with numbers up
+    to 1: the accuracy that can be asked of 32-bit arithmetic."""
     step = 3e-7 * np.maximum(1, np.abs(at))
     return np.maximum(
         np.abs(function(at + step) - function(at)), np.abs(function(at - step) - function(at))
@@ -240,7 +253,8 @@ def reach(function, at):
 
 
 def check_likelihood(name, half):
-    """Values, and gradients with respect to features and the likelihood's own variable, one by one against the reference."""
+    """Values, and gradients with respect to features and the likelihood's own variable, one by one
+    against the reference."""
     import keras
     from keras import ops
 
@@ -267,7 +281,10 @@ def check_likelihood(name, half):
         variables = [given, *([getattr(likelihood, own)] if own else [])]
         if own:
             variables[1].assign(value)
-        log_p = lambda f: reference(wide, f, value)
+
+        def log_p(f):
+            return reference(wide, f, value)
+
         found = ops.convert_to_numpy(
             likelihood.log_prob(x[:, None], ops.cast(features[:, None], half))
         )
@@ -284,7 +301,10 @@ def check_likelihood(name, half):
             variables,
         )
         assert math.isfinite(total)
-        change = lambda f: slope(log_p, f)
+
+        def change(f):
+            return slope(log_p, f)
+
         close(
             by_feature,
             change(at),
@@ -351,9 +371,10 @@ def check_beta_binomial(half):
         [given],
     )
     for i, about in enumerate(("logits", "log-concentration")):
-        along = lambda f: log_beta_binomial(
-            k / 255.0, *(f if i == j else wide[j] for j in range(2))
-        )
+
+        def along(f):
+            return log_beta_binomial(k / 255.0, *(f if i == j else wide[j] for j in range(2)))
+
         close(
             found[:, i],
             slope(along, wide[i]),
@@ -419,7 +440,8 @@ def check_categorical(half):
 
 @case("likelihood: optimal normal")
 def check_optimal_normal(half):
-    """In training the variance is the batch's own; the running one follows, and evaluation uses that."""
+    """In training the variance is the batch's own; the running one follows, and evaluation uses
+    that."""
     import keras
     from keras import ops
 
@@ -477,7 +499,10 @@ def check_normal(half):
         )
     )
     given = [keras.Variable(v, dtype="float32") for v in (x, mu, logvar)]
-    tensors = lambda: [ops.convert_to_tensor(v) for v in given]
+
+    def tensors():
+        return [ops.convert_to_tensor(v) for v in given]
+
     X, M, V = (v.astype("float64") for v in (x, mu, logvar))
     close(
         ops.convert_to_numpy(D.normal_log_prob(*tensors(), event_ndim=0)),
@@ -514,7 +539,8 @@ def check_normal(half):
 
 @case("densities: KL of normals")
 def check_normal_kl(half):
-    """The closed form is exact up to the edge of float32, e^88; beyond, where the truth is no float32 number, it is infinite and not a wrong finite number."""
+    """The closed form is exact up to the edge of float32, e^88; beyond, where the truth is no
+    float32 number, it is infinite and not a wrong finite number."""
     import keras
     from keras import ops
 
@@ -525,9 +551,12 @@ def check_normal_kl(half):
         for a in np.meshgrid(np.array([-1e4, -0.1, 0, 3, 1e4], "float32"), LOGVARS, LOGVARS)
     )
     given = [keras.Variable(v, dtype="float32") for v in (mu, logvar, prior)]
-    kl = lambda keep: D.normal_kl(
-        *(ops.take(v, keep) for v in given[:2]), 0.0, ops.take(given[2], keep), event_ndim=0
-    )
+
+    def kl(keep):
+        return D.normal_kl(
+            *(ops.take(v, keep) for v in given[:2]), 0.0, ops.take(given[2], keep), event_ndim=0
+        )
+
     M, V, P = (v.astype("float64") for v in (mu, logvar, prior))
     exact = 0.5 * (np.exp(V - P) - 1 - (V - P) + M**2 * np.exp(-P))
     fits = V - P < 88
@@ -620,7 +649,8 @@ def check_discrete(half):
 
 @case("bounds")
 def check_bounds(half):
-    """`bound_logvar` is the number itself in the middle, never leaves its bounds, never falls, and its gradient dies out slowly: at 50 a wrong log-variance can still come back."""
+    """`bound_logvar` is the number itself in the middle, never leaves its bounds, never falls, and
+    its gradient dies out slowly: at 50 a wrong log-variance can still come back."""
     import keras
     from keras import ops
 
@@ -645,7 +675,8 @@ def check_bounds(half):
         )
 
 
-# Posteriors and priors. Heads are asked for log-variances of -50 to 50, means of -10 to 10, and everything else of -10 to 10
+# Posteriors and priors. Heads are asked for log-variances of -50 to 50, means of -10 to 10, and
+# everything else of -10 to 10
 
 N, D = 6, 4
 RAW = np.array(
@@ -694,7 +725,8 @@ def extreme_prior(name):
 
 
 def posterior_with_heads(name):
-    """A posterior on `N` features that are one-hot, so that the rows of the heads' kernel are what each example asks for."""
+    """A posterior on `N` features that are one-hot, so that the rows of the heads' kernel are what
+    each example asks for."""
     import vaenb
 
     kind, options = POSTERIORS[name]
@@ -715,7 +747,8 @@ def posterior_with_heads(name):
 
 
 def check_posterior(name, half):
-    """Draws, their density, the density of other codes and the KL, against every prior, with gradients for all weights."""
+    """Draws, their density, the density of other codes and the KL, against every prior, with
+    gradients for all weights."""
     import keras
     from keras import ops
 
@@ -814,7 +847,8 @@ def check_closed_kl(half):
 
 @case("prior: mixture")
 def check_mixture(half):
-    """Weights, means and variances at their extremes, against SciPy, far from all components too."""
+    """Weights, means and variances at their extremes, against SciPy, far from all components
+    too."""
     from keras import ops
 
     prior, z = (
@@ -840,7 +874,8 @@ def check_mixture(half):
 
 @case("objective: weights")
 def check_weights(half):
-    """Objectives that are functions of log-weights, with gaps between them that overflow an exponential."""
+    """Objectives that are functions of log-weights, with gaps between them that overflow an
+    exponential."""
     import keras
     from keras import ops
 
@@ -858,7 +893,10 @@ def check_weights(half):
         name: keras.Variable(v.astype("float32"), dtype="float32") for name, v in values.items()
     }
     log_w = values["log_px_z"] + values["log_pz"] - values["log_qz_x"]
-    mean_exp = lambda w, axis=1: special.logsumexp(w, axis=axis) - math.log(w.shape[axis])
+
+    def mean_exp(w, axis=1):
+        return special.logsumexp(w, axis=axis) - math.log(w.shape[axis])
+
     wanted = {
         ELBO(3.0): 3 * values["kl"] - values["log_px_z"].mean(1),
         IWAE(6): -mean_exp(log_w),
@@ -868,9 +906,12 @@ def check_weights(half):
         DReG(6): -mean_exp(log_w),
     }
     for objective, exact in wanted.items():
-        loss = lambda: objective.loss(
-            {name: ops.convert_to_tensor(v) for name, v in given.items()}, None
-        )
+
+        def loss():
+            return objective.loss(
+                {name: ops.convert_to_tensor(v) for name, v in given.items()}, None
+            )
+
         close(ops.convert_to_numpy(loss()), exact, 1e-6, 1e-2, f"{objective}")
         _, found = value_and_gradients(lambda: ops.sum(loss()), list(given.values()))
         weight = special.softmax(log_w, axis=1)
@@ -881,7 +922,8 @@ def check_weights(half):
 
 @case("objective: whole batches")
 def check_batches(half):
-    """Total correlation, covariance and kernel distance of codes with extreme means and variances."""
+    """Total correlation, covariance and kernel distance of codes with extreme means and
+    variances."""
     import keras
     from keras import ops
 
@@ -952,15 +994,9 @@ def check_batches(half):
         )
 
 
-def recipes():
-    """Names only, so that pytest can list them without building anything."""
-    from vaenb.recipes import RECIPES
-
-    return list(RECIPES)
-
-
 def extreme_model(name):
-    """A model after the recipe whose heads ask for log-variances of -50 to 50, and whose decoder gives features of -1e4 to 1e4."""
+    """A model after the recipe whose heads ask for log-variances of -50 to 50, and whose decoder
+    gives features of -1e4 to 1e4."""
     from keras import ops
 
     from vaenb import VAE, Bernoulli, dense, recipe
@@ -1015,21 +1051,22 @@ def extreme_model(name):
 
 
 def check_recipe(name, half):
-    """The loss and all gradients of one training step. Half precision has no numbers above 65504: there the gradients are finite at some scale of the loss, which Keras's optimiser finds."""
+    """The loss and all gradients of one training step. Half precision has no numbers above 65504:
+    there the gradients are finite at some scale of the loss, which Keras's optimiser finds."""
     import keras
     from keras import ops
 
     model, x = extreme_model(name)
     for scale in (1.0, 2.0**-12, 2.0**-24) if half == "float16" else (1.0,):
-        loss = lambda: (
-            scale
-            * ops.cast(
+
+        def loss():
+            return scale * ops.cast(
                 model.compute_loss(
                     x, x, model(ops.convert_to_tensor(x), training=True), None, True
                 ),
                 "float32",
             )
-        )
+
         value, found = value_and_gradients(loss, model.trainable_variables)
         assert math.isfinite(value), f"the loss is {value}"
         wrong = [
@@ -1058,7 +1095,7 @@ def check_training(half):
     assert any(not np.array_equal(a, b) for a, b in zip(before, after))
 
 
-for name in recipes():
+for name in recipes_of_each_kind():
     case(f"recipe: {name}", name)(check_recipe)
 case("training")(check_training)
 
@@ -1097,9 +1134,12 @@ def test_the_reference_is_scipys():
     np.testing.assert_allclose(
         log_beta_binomial(k / 255, f, raw), stats.betabinom.logpmf(k, 255, a, b), rtol=1e-9
     )
-    edge = lambda j: np.where(
-        j == 0, 0, np.where(j == 256, 1, stats.logistic.cdf((j - 0.5) / 255, f, np.exp(raw)))
-    )
+
+    def edge(j):
+        return np.where(
+            j == 0, 0, np.where(j == 256, 1, stats.logistic.cdf((j - 0.5) / 255, f, np.exp(raw)))
+        )
+
     near = np.abs(f) < 1.5
     np.testing.assert_allclose(
         log_discretized_logistic(k / 255, f, raw)[near],

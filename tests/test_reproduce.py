@@ -1,4 +1,5 @@
-"""benchmarks/reproduce.py: a run in slices, killed on the way, ends with the numbers of one that was left alone; and it needs no TensorFlow."""
+"""benchmarks/reproduce.py: a run in slices, killed on the way, ends with the numbers of one that
+was left alone; and it needs no TensorFlow."""
 
 import importlib.util
 import json
@@ -25,7 +26,9 @@ sys.path.insert(0, "benchmarks")
 import reproduce
 
 reproduce.CHUNK = 20
-def run(place, *more): return reproduce.main(["iwae-5", "--budget", "tiny", "--backend", backend, "--out", f"{folder}/{place}", "--state", f"{folder}/{place}-state", *more])
+def run(place, *more):
+    places = ["--out", f"{folder}/{place}", "--state", f"{folder}/{place}-state"]
+    return reproduce.main(["iwae-5", "--budget", "tiny", "--backend", backend, *places, *more])
 
 if job == "start":
     run("whole")
@@ -63,7 +66,8 @@ def python(*words, code=0, cache=None):
 
 @pytest.fixture(scope="module", params=["jax", "tensorflow"])
 def folder(request, tmp_path_factory):
-    "Two runs of one protocol: one undisturbed, the other stopped after each block of steps and each twenty images, and killed in between."
+    """Two runs of one protocol: one undisturbed, the other stopped after each block of steps and
+    each twenty images, and killed in between."""
     if importlib.util.find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
     folder = tmp_path_factory.mktemp("reproduce") / request.param
@@ -216,7 +220,10 @@ def test_the_protocols_are_those_of_the_papers():
             protocol["latent_dim"],
             1 + (protocol["network"]["kind"] == "gated"),
         )
-        layer = lambda a, b, times=1: times * (a + 1) * b
+
+        def layer(a, b, times=1):
+            return times * (a + 1) * b
+
         wanted = (
             layer(64, h, wide)
             + 2 * layer(h, h, wide)

@@ -1,6 +1,7 @@
-"""What a notebook cannot test of training: processes that are killed, disks that are full, folders that two want to write, and files that somebody has tampered with.
+"""What a notebook cannot test of training: processes that are killed, disks that are full, folders
+that two want to write, and files that somebody has tampered with.
 
-The kills take about three minutes on two quiet cores, the rest about one.
+`make test` kills three trainings on each backend; the fifty of `make test-all` take three minutes.
 """
 
 import errno
@@ -21,6 +22,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from thorough import amount
 from typer.testing import CliRunner
 
 import vaenb
@@ -28,18 +30,17 @@ from vaenb import VAE, data, dense, load_model
 from vaenb.cli import app
 from vaenb.training import StateError, fit_resumable, read_checkpoint, training_state
 
-HERE, KILLS, X = Path(__file__).parent, 26, data.digits().train.x[:200]
+HERE, KILLS, X = Path(__file__).parent, amount(3, 26), data.digits().train.x[:200]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-def test_fifty_kills_at_random_moments_change_nothing(tmp_path):
-    "Three minutes: each backend in a process of its own, see training_worker.py."
+def test_kills_at_random_moments_change_nothing(tmp_path):
+    "Each backend in a process of its own, see training_worker.py."
     env = {
         **os.environ,
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),  # which a kill may leave broken
     }
 
     def kill(backend):
@@ -62,8 +63,8 @@ def test_fifty_kills_at_random_moments_change_nothing(tmp_path):
             and sum(report["kills"].values()) >= KILLS
             and min(report["kills"].values()) > 0
         )
-        assert len(set(report["stops"])) > 5, "the kills hit different moments"
-    assert sum(sum(report["kills"].values()) for report in reports) >= 50
+        assert len(set(report["stops"])) >= amount(1, 6), "the kills hit different moments"
+    assert sum(sum(report["kills"].values()) for report in reports) >= amount(5, 50)
 
 
 def model(rate=1e-3):
@@ -117,7 +118,8 @@ class At(keras.callbacks.Callback):
 
 
 def go_on_after(path, whole, act, words, kind=OSError, undo=lambda: None):
-    "Training stops with one sentence, the checkpoint before is whole, and going on gives what an undisturbed training gives."
+    """Training stops with one sentence, the checkpoint before is whole, and going on gives what an
+    undisturbed training gives."""
     with pytest.raises(kind, match=words) as error:
         fit(path, callbacks=[At(6, act)])
     undo()
@@ -152,7 +154,10 @@ def test_a_full_disk(tmp_path, whole):
 
 def test_a_limit_of_file_size(tmp_path, whole):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit = lambda soft: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, before[1]))
+
+    def limit(soft):
+        return resource.setrlimit(resource.RLIMIT_FSIZE, (soft, before[1]))
+
     go_on_after(
         tmp_path / "a.npz",
         whole,
@@ -193,7 +198,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     assert sentence(error)
 
 
-HOLD = "import sys, time; from vaenb.file import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(600)"
+HOLD = (
+    "import sys, time; from vaenb.file import locked\nwith locked(sys.argv[1]): "
+    "print('held', flush=True); time.sleep(600)"
+)
 
 
 def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path, whole):
@@ -291,9 +299,9 @@ def test_a_damaged_tampered_or_foreign_checkpoint_gets_one_sentence(tmp_path, co
         Path("a.npz").write_bytes(damaged)
         try:
             state, facts = read_checkpoint("a.npz")
-            if name.startswith(
-                "byte"
-            ):  # some bytes of a zip file mean nothing, such as times; what is read must be what was written
+            if name.startswith("byte"):
+                # Some bytes of a zip file mean nothing, such as times; what is read must be what
+                # was written.
                 whole_state, whole_facts = read_checkpoint_of(content)
                 assert facts == whole_facts and equal(state, whole_state), name
                 unharmed += 1
@@ -315,7 +323,10 @@ def read_checkpoint_of(content):
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates():
-    banned = r"(?<!allow_)pickle|\bmarshal\b|\bshelve\b|(?<![._\w])(eval|exec)\(|allow_pickle=True|safe_mode|unsafe_deserialization|Lambda\b|torch\.load|joblib\.load|yaml\.load|dill"
+    banned = (
+        r"(?<!allow_)pickle|\bmarshal\b|\bshelve\b|(?<![._\w])(eval|exec)\(|allow_pickle=True"
+        r"|safe_mode|unsafe_deserialization|Lambda\b|torch\.load|joblib\.load|yaml\.load|dill"
+    )
     for path in Path(vaenb.__file__).parent.glob("*.py"):
         lines = [
             line
@@ -363,9 +374,12 @@ def test_a_model_file_with_code_in_it_is_refused(tmp_path, monkeypatch):
 
 def test_the_best_weights_survive_a_restart(tmp_path):
     "Early stopping restores its best weights, also where the best epoch was in an earlier process."
-    stop = lambda: [
-        keras.callbacks.EarlyStopping("loss", mode="max", patience=2, restore_best_weights=True)
-    ]  # an early epoch is its best
+
+    def stop():
+        return [
+            keras.callbacks.EarlyStopping("loss", mode="max", patience=2, restore_best_weights=True)
+        ]  # an early epoch is its best
+
     alone = fit(tmp_path / "a.npz", epochs=9, callbacks=stop())
     best = int(np.argmax(alone["loss"]))
     assert len(alone["loss"]) == best + 3 < 9
@@ -424,7 +438,10 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         fit_resumable(model(), iter(X), epochs=1)
 
 
-TRAIN = "train --data digits --latent-dim 2 --hidden 16 --epochs {epochs} --batch-size 256 --n-samples 2"
+TRAIN = (
+    "train --data digits --latent-dim 2 --hidden 16 --epochs {epochs} --batch-size 256 "
+    "--n-samples 2"
+)
 
 
 def command(line):
@@ -449,10 +466,12 @@ def test_a_killed_run_goes_on_at_the_command_line(tmp_path):
         env=ENVIRONMENT,
     )
     draft, deadline = tmp_path / ".draft-a", time.monotonic() + 120
-    ready = lambda: (
-        (draft / "checkpoint.npz").exists()
-        and read_checkpoint(draft / "checkpoint.npz")[1]["epoch"] >= 1
-    )
+
+    def ready():
+        return (draft / "checkpoint.npz").exists() and read_checkpoint(draft / "checkpoint.npz")[1][
+            "epoch"
+        ] >= 1
+
     while not ready() and program.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     program.send_signal(signal.SIGSTOP)  # else it may finish while the next line runs

@@ -1,6 +1,10 @@
-"""Run by test_training.py in a process of its own: trains in children, kills them at random moments, and compares what becomes of them with a training that was left alone.
+"""Run by test_training.py in a process of its own: trains in children, kills them at random
+moments,
+and compares what becomes of them with a training that was left alone.
 
-Its children are forked after everything is imported and before the backend has done any work (and so before it has threads): a start costs a fraction of a second.
+Its children are forked after everything is imported and before the backend has done any work (and
+so
+before it has threads): a start costs a fraction of a second.
 """
 
 import json
@@ -17,12 +21,13 @@ os.environ["KERAS_BACKEND"] = backend
 
 import keras
 import numpy as np
+from thorough import amount
 
 from vaenb import VAE, Autoencoder, data, dense
 from vaenb.training import fit_resumable, read_checkpoint
 
 folder, digits, chance = Path(folder), data.digits(), random.Random()
-KINDS, STARTED, KILLS_IN_A_ROW = ("vae", "autoencoder"), b".", 6
+KINDS, STARTED, KILLS_IN_A_ROW = ("vae", "autoencoder"), b".", amount(2, 6)
 
 
 class Tell(keras.callbacks.Callback):

@@ -1,9 +1,12 @@
-"""Run by test_model.py in processes of its own: trains and saves models, or loads them, and records what they compute."""
+"""Run by test_model.py in processes of its own: trains and saves models, or loads them, and records
+what they compute."""
 
+import json
 import os
 import sys
 
-_, backend, task, wanted, folder, *blocked = sys.argv
+_, backend, task, folders, *blocked = sys.argv
+folders = json.loads(folders)
 os.environ["KERAS_BACKEND"] = backend
 
 from parts_worker import hide
@@ -59,7 +62,7 @@ def outputs(model, x):
     return {**out, **model.evaluate(x, verbose=0, return_dict=True)}
 
 
-def record(name, results):
+def record(folder, name, results):
     np.savez(
         os.path.join(folder, name),
         **{
@@ -70,24 +73,32 @@ def record(name, results):
     )
 
 
-if task == "train":
-    results = {}
+def trained(folder=None, only=None):
+    """What each model, or only one, computes after an epoch from a fixed seed; saved in between."""
     keras.utils.set_random_seed(5)
+    results = {}
     for name, model, train, probe in models():
-        if wanted not in (name, "all"):
-            continue
         history = model.fit(
             train, validation_data=(train[:50],), epochs=1, batch_size=64, verbose=0
         ).history
-        model.save(os.path.join(folder, f"{name}.keras"))
+        if folder:
+            model.save(os.path.join(folder, f"{name}.keras"))
         results[name] = {**outputs(model, probe), **{f"history/{k}": v for k, v in history.items()}}
-    record("trained.npz", results)
+        if only == name:
+            break
+    return results
+
+
+if task == "train":
+    record(folders[backend], "trained.npz", trained(folders[backend]))
 else:
     probes = {"vae": test, "conv": x[:40], "article": test.reshape(-1, 64), "autoencoder": x[:40]}
-    results = {}
-    for name, probe in probes.items():
-        model = keras.saving.load_model(os.path.join(folder, f"{name}.keras"))
-        results[name] = outputs(model, probe)
-        model.fit(probe, epochs=1, verbose=0)  # a loaded model goes on training
-    record(f"loaded_by_{backend}.npz", results)
+    for folder in folders.values():
+        results = {}
+        for name, probe in probes.items():
+            model = keras.saving.load_model(os.path.join(folder, f"{name}.keras"))
+            results[name] = outputs(model, probe)
+            model.fit(probe, epochs=1, verbose=0)  # a loaded model goes on training
+        record(folder, f"loaded_by_{backend}.npz", results)
+    record(folders[backend], "again.npz", trained(only="vae"))
 assert not any(name in sys.modules for name in blocked)

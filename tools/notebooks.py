@@ -2,10 +2,10 @@
 
     python tools/notebooks.py                    # every notebook
     python tools/notebooks.py nbs/models/22_vae.ipynb ...
-    python tools/notebooks.py --check            # run them all, write nothing: each must finish in a minute, without warnings
+    python tools/notebooks.py --check            # write nothing: a minute each, no warnings
 
-Cells flagged slow, data or gpu are left as they are, with their saved output, unless the flag is named: --with slow,data.
-"""
+Cells flagged slow, data or gpu are left as they are, with their saved output, unless the flag is
+named: --with slow,data."""
 
 import argparse
 import base64
@@ -26,7 +26,8 @@ FLAGS = {"slow", "data", "gpu", "notest"}
 LIMIT_S = 60
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LARGE_PNG = 40_000  # letters; what is larger is kept with 256 colours
-# TensorFlow's start-up messages, written past Python, are about the machine and not about the chapter; Python's warnings are kept.
+# TensorFlow's start-up messages, written past Python, are about the machine and not about the
+# chapter; Python's warnings are kept.
 KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False"]
 
 

@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTICE = "<!-- Rendered from nbs/index.ipynb by tools/readme.py: edit the notebook, then run `make readme`. -->"
+NOTICE = (
+    "<!-- Rendered from nbs/index.ipynb by tools/readme.py: edit the notebook, then run "
+    "`make readme`. -->"
+)
 LINK = re.compile(r"(\]\()([^)\s]+)")
 IMAGE = re.compile(r"""(<img\b[^>]*?\bsrc=["'])([^"']+)""")
 ELSEWHERE = re.compile(
@@ -27,7 +30,8 @@ def text(value):
 
 
 def relocate(markdown, folder):
-    "The Markdown with its relative links and images pointing from the repository's root; code stays as it is."
+    """The Markdown with its relative links and images pointing from the repository's root; code
+    stays as it is."""
 
     def move(match):
         before, target = match.groups()
@@ -111,7 +115,8 @@ def main(argv=None, root=ROOT):
     ]
     if args.check and stale:
         sys.exit(
-            f"{', '.join(p.name for p in stale)} does not match nbs/index.ipynb: run `make readme` and commit the result."
+            f"{', '.join(p.name for p in stale)} does not match nbs/index.ipynb: run "
+            "`make readme` and commit the result."
         )
     for path in [] if args.check else stale:
         path.parent.mkdir(exist_ok=True)

@@ -1,0 +1,68 @@
+"""What all tests share: how much is tested, one cache of compiled programs, and who runs when.
+
+With `pytest -n 2` every file is one group, which one process runs from its first test to its last,
+so that what a file prepares is prepared once. Tests that wait for a picture never compete with each
+other: all files that open a browser or JupyterLab are one group together.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from thorough import ROTATION, THOROUGH
+
+BROWSER = ("test_browser", "test_explorer", "test_explorer_lab", "test_lab", "test_monitor_lab")
+# The longest first, so that the processes end at about the same time; all others follow.
+LONGEST = ("browser", "test_parts", "test_cli", "test_numerics", "test_model", "test_training")
+
+
+def pytest_configure(config):
+    """What JAX compiles is kept for all processes of one run; the first makes the folder."""
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        config.compiled = tempfile.mkdtemp(prefix="vaenb-compiled-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "compiled"):
+        shutil.rmtree(config.compiled, ignore_errors=True)
+
+
+def pytest_report_header(config):
+    if THOROUGH:
+        return "everything of each kind, as `make test-all`"
+    return (
+        f"one of each kind, as `make test` (VAENB_ROTATION={ROTATION} repeats the choice; "
+        "VAENB_THOROUGH=1 tests everything)"
+    )
+
+
+def group(nodeid):
+    """The group of a test: its file, or `browser`."""
+    name = Path(nodeid.split("::")[0]).stem
+    return "browser" if name in BROWSER else name
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(group(item.nodeid), len(place)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives whole groups to the processes, in the order of the tests.
+
+    Not `--dist loadgroup`: with pytest 9.2, pytest-xdist 3.8 no longer sees the groups
+    (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)

@@ -1,0 +1,49 @@
+"""How much the tests do: one of each kind, or all of it with VAENB_THOROUGH=1 (`make test-all`).
+
+What `make test` leaves out rotates: which combinations and which recipe of a kind it takes changes
+every day. VAENB_ROTATION=<the number that pytest prints at its start> repeats a choice.
+"""
+
+import datetime
+import os
+import random
+
+THOROUGH = os.environ.get("VAENB_THOROUGH", "") not in ("", "0")
+ROTATION = os.environ.setdefault("VAENB_ROTATION", str(datetime.date.today().toordinal()))
+
+# Recipes of one kind take the same way through the code. One that is not named here is a kind of
+# its own, and so always tested.
+KINDS = {
+    "autoencoder": ("ae", "denoising-ae", "sparse-ae", "contractive-ae", "rae-l2", "rae-gp"),
+    "bound": ("vae", "beta-vae", "annealed-vae", "cyclical-vae", "free-bits-vae", "stl-vae"),
+    "several samples": ("iwae", "miwae", "piwae", "ciwae", "dreg-iwae"),
+    "whole batches": ("beta-tcvae", "dip-vae-i", "dip-vae-ii", "info-vae", "wae-mmd"),
+    "likelihood": ("sigma-vae",),
+    "pseudo-inputs": ("vamp-vae",),
+    "prior": ("mog-vae", "flow-prior-vae"),
+    "flow posterior": ("planar-vae", "radial-vae", "iaf-vae"),
+    "full covariance": ("full-cov-vae",),
+}
+
+
+def amount(quick, thorough):
+    """The first in `make test`, the second in `make test-all`."""
+    return thorough if THOROUGH else quick
+
+
+def some(items, n, of):
+    """All items in `make test-all`, `n` of them in `make test`, in their order; `of` is a name."""
+    items = list(items)
+    if THOROUGH or len(items) <= n:
+        return items
+    chosen = random.Random(f"{ROTATION} {of}").sample(range(len(items)), n)
+    return [items[i] for i in sorted(chosen)]
+
+
+def recipes_of_each_kind():
+    """All recipes in `make test-all`; in `make test` one recipe of each kind."""
+    from vaenb import RECIPES
+
+    named = {name for names in KINDS.values() for name in names}
+    chosen = {name for kind, names in KINDS.items() for name in some(names, 1, kind)}
+    return [name for name in RECIPES if name in chosen or name not in named]
