@@ -186,7 +186,10 @@ class VampPrior(Codes):
     @property
     def ready(self):
         "Whether the pseudo-inputs have been started at data."
-        return hasattr(self, "state") and float(ops.convert_to_numpy(ops.convert_to_tensor(self.state))) > 0
+        return (
+            hasattr(self, "state")
+            and float(ops.convert_to_numpy(ops.convert_to_tensor(self.state))) > 0
+        )
 
     def adapt(self, x):
         """Starts the pseudo-inputs at random examples; where there are too few, at noisy copies.
