@@ -1,4 +1,5 @@
-"""The site: notebooks become pages, each kind of defect is caught with a sentence that names page and defect, README follows the index."""
+"""The site: notebooks become pages, each kind of defect is caught with a sentence that names
+page and defect, README follows the index."""
 
 import importlib.util
 import json
@@ -195,7 +196,8 @@ def test_symbols_become_relative_links_and_nothing_stands_inside_a_link():
 
 
 def test_only_names_that_mean_one_thing_are_linked(tmp_path):
-    """A method of any class, a method of Keras, a command, and a name that two modules define: of these only the qualified name."""
+    """A method of any class, a method of Keras, a command, and a name that two modules define:
+    of these only the qualified name."""
     (tmp_path / "run.py").write_text(
         "def fit(x): pass\ndef twin(x): pass\ndef score(x): pass\nclass Run:\n    def sample(self): pass\n    def plan(self): pass"
     )
@@ -371,7 +373,8 @@ def test_defects_of_a_page_are_caught(built, name):
 
 
 def test_a_page_is_read_as_quarto_reads_it(built, monkeypatch):
-    """Quarto splits a source that is a string without keeping its newlines. Once `prepare` writes one, the page is mangled, and found."""
+    """Quarto splits a source that is a string without keeping its newlines. Once `prepare`
+    writes one, the page is mangled, and found."""
     cells = [
         markdown("## Fine\n\nA paragraph of its own.\n\n- one\n- two"),
         code("#| exports\ndef double(x):\n    return 2 * x", printed("1\n2\n")),
@@ -444,7 +447,8 @@ def test_what_show_doc_writes_is_mended():
         "metadata": {},
         "data": {"text/markdown": words + signature + doc},
     }
-    source = lambda fold: {"source": [f"#| code-fold: {fold}\n", "def f(x):\n", "    return 2 * x"]}  # noqa: E731
+    # noqa: E731
+    source = lambda fold: {"source": [f"#| code-fold: {fold}\n", "def f(x):\n", "    return 2 * x"]}
     head = '### f {.symbol}\n\n[source](https://code.invalid/x.py#L2){.symbol-source target="_blank"}\n\n'
     mended = "2 \\* x, (n,).\n\n- x: a number `a*b`, or \\*none\\*"
     for following, kept in ((None, signature), (source("true"), signature), (source("show"), "")):
@@ -573,7 +577,8 @@ CUT_OFF = {
 
 
 def test_browser_finds_what_is_cut_off(tmp_path, chromium):
-    """Each kind in a box that cuts or scrolls it, so that the page itself is not too wide; folded code is measured too; wrapped code fits."""
+    """Each kind in a box that cuts or scrolls it, so that the page itself is not too wide;
+    folded code is measured too; wrapped code fits."""
     page = "<!DOCTYPE html><html lang='en'><title>x</title><body><main><h1>x</h1>{}</main>"
     fine = f"<pre style='white-space: pre-wrap'>{WIDE}</pre><table><tr><td>{WIDE}</td></tr></table>"
     (tmp_path / "fine.html").write_text(page.format(fine))
@@ -612,7 +617,8 @@ def test_browser_moves_the_first_slider_of_every_explorer(tmp_path, chromium):
 
 
 def test_the_book_has_no_defects_from_files_and_from_a_server(tmp_path, chromium):
-    """The real chapters: `make docs` opens each page from file://, and then a server on this machine hands them out; both without a network."""
+    """The real chapters: `make docs` opens each page from file://, and then a server on this
+    machine hands them out; both without a network."""
     root = tmp_path / "book"
     shutil.copytree(
         ROOT / "nbs", root / "nbs", symlinks=True, ignore=shutil.ignore_patterns("_*", ".*")
@@ -660,7 +666,8 @@ def test_navigation_agrees_with_the_settings():
 
 
 def test_quarto_builds_the_official_site_where_it_is_installed(project, monkeypatch):
-    """A stand-in for Quarto: it writes what Quarto writes for a formula (KaTeX from another host) and a broken link."""
+    """A stand-in for Quarto: it writes what Quarto writes for a formula (KaTeX from another
+    host) and a broken link."""
     page = (
         '<!DOCTYPE html><html lang="en"><head><title>t</title><script src="https://cdn.invalid/katex.min.js"></script></head>'
         '<body><main><span class="math inline">x</span><a href="gone.html">gone</a></main></body></html>'

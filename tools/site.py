@@ -47,7 +47,7 @@ LONG = 40  # lines; longer code is folded
 EXCERPT = 1000  # letters of each section that Quarto's search index keeps
 
 
-# ---- nbdev: notebooks -> processed notebooks -------------------------------------------------------------------------------
+# ---- nbdev: notebooks -> processed notebooks -----------------------------------------------------
 
 
 @contextmanager
@@ -65,14 +65,16 @@ def quiet():
 
 
 def process(root):
-    "nbdev's processed notebooks in root/_proc, and sentences about what it left out or complained about."
+    """nbdev's processed notebooks in root/_proc, and sentences about what it left out or
+    complained about."""
     from nbdev.config import get_config
     from nbdev.quarto import refresh_quarto_yml
     from nbdev.serve import proc_nbs
 
     os.chdir(root)  # nbdev reads settings.ini from here
     get_config()["skip_procs"] = "add_links"  # tools/sitelinks.py makes the links
-    refresh_quarto_yml()  # writes nbs/nbdev.yml from settings.ini; a _quarto.yml that exists is left alone
+    # writes nbs/nbdev.yml from settings.ini; a _quarto.yml that exists is left alone
+    refresh_quarto_yml()
     found = [
         p.relative_to("nbs")
         for p in Path("nbs").rglob("*.ipynb")
@@ -164,7 +166,8 @@ def page_meta(name, cells):
 
 
 def fold(cell):
-    "Fold code that is long, and code that only draws the figure below it, so that a page reads as text, mathematics, code and pictures."
+    """Fold code that is long, and code that only draws the figure below it, so that a page reads
+    as text, mathematics, code and pictures."""
     if cell["cell_type"] != "code":
         return
     opts, source = options(cell["source"])
@@ -196,7 +199,8 @@ def only_draws(cell):
 
 
 def mend_outputs(cell, linked):
-    "Outputs as lists of lines, HTML as raw Markdown, symbols in Markdown as links; no widget that needs a kernel."
+    """Outputs as lists of lines, HTML as raw Markdown, symbols in Markdown as links; no widget
+    that needs a kernel."""
     for out in cell.get("outputs", []):
         data = out.get("data", {})
         data.pop("application/vnd.jupyter.widget-view+json", None)
@@ -285,7 +289,7 @@ def escape(words):
     )
 
 
-# ---- the whole -------------------------------------------------------------------------------------------------------------
+# ---- the whole -----------------------------------------------------------------------------------
 
 
 def npm_packages(cache):
@@ -304,7 +308,8 @@ def npm_packages(cache):
 
 
 def load(proc, pages):
-    "{name: (meta, cells)} of the processed notebooks and of the pages that were written as text (.qmd)."
+    """{name: (meta, cells)} of the processed notebooks and of the pages that were written as
+    text (.qmd)."""
     sources = {
         name: (meta, json.loads((proc / name).read_text(encoding="utf-8"))["cells"])
         for name, meta in pages.items()
@@ -322,7 +327,8 @@ def load(proc, pages):
 
 
 def finish(book, out):
-    "What both renderers need beside their pages: formulas, a short search index, the notebooks to download, and llms.txt."
+    """What both renderers need beside their pages: formulas, a short search index, the notebooks
+    to download, and llms.txt."""
     if book.katex:
         typeset(out, book.katex)
     if (search := out / "search.json").exists():
@@ -374,7 +380,8 @@ def open_pages(folder, axe=None, base=None):
 
 
 def build(root, fetch=True):
-    "Build and check everything; returns sentences about the defects. `fetch` allows npm to fetch KaTeX and axe-core."
+    """Build and check everything; returns sentences about the defects. `fetch` allows npm to
+    fetch KaTeX and axe-core."""
     settings = ConfigParser(delimiters=["="])
     settings.read(root / "settings.ini", encoding="utf-8")
     cfg = settings["DEFAULT"]

@@ -24,7 +24,8 @@ import yaml
 LIMIT_BYTES = 3_000_000
 SEARCH_BYTES = 1_000_000
 WIDTHS = {"code": 100, "output": 88}  # columns; what is longer is wrapped on the site
-# The share of the exported lines that a reader sees, by section of the sidebar: it may only grow, up to 0.9.
+# The share of the exported lines that a reader sees, by section of the sidebar: it may only grow,
+# up to 0.9.
 VISIBLE = {"Foundations": 0.51, "Models": 0.34, "Measurement": 0.78}
 SMALLEST = 10  # pixels of a formula's letters
 SWALLOWED = 120  # letters; a longer heading has taken in the paragraph below it
@@ -183,7 +184,8 @@ def resolved(url, page, folder):
 
 
 def local_files(urls, page, folder):
-    "The files of the site that a page's URLs name, and the sentences about those that do not exist."
+    """The files of the site that a page's URLs name, and the sentences about those that do not
+    exist."""
     files, lost = set(), []
     for url in {
         re.split("[#?]", u)[0]
@@ -297,7 +299,8 @@ def check_sources(nbs, quarto_yml):
 
 
 def long_lines(nbs):
-    "Sentences about the lines of code and of saved output that are wrapped on the site, because they are too long for it."
+    """Sentences about the lines of code and of saved output that are wrapped on the site,
+    because they are too long for it."""
     for path in sorted(nbs.rglob("*.ipynb")):
         if any(part.startswith((".", "_")) for part in path.relative_to(nbs).parts):
             continue
@@ -354,7 +357,8 @@ def check_visible(shares):
 
 
 def check_title(prose):
-    "nbdev turns the first cell with a top heading into the page's title and drops everything else in it."
+    """nbdev turns the first cell with a top heading into the page's title and drops everything
+    else in it."""
     title = next((cell for cell in prose if re.search(r"^#\s+\S", cell, re.M)), None)
     if title is None:
         yield "has no title cell (`# Title`)"
@@ -370,7 +374,8 @@ def check_title(prose):
 
 
 def check_blocks(prose):
-    "Jupyter starts a list, heading or quote in the middle of a paragraph; pandoc wants an empty line before it."
+    """Jupyter starts a list, heading or quote in the middle of a paragraph; pandoc wants an
+    empty line before it."""
     block = re.compile(r"(?:[-*+] |\d+[.)] |#{1,6} |> )")
     for cell in prose:
         fence, before = False, ""
@@ -426,7 +431,8 @@ PHONE, PHONE_390, DESKTOP = (
 
 
 def check_browser(folder, chromium, base=None, axe=None):
-    "Sentences about what happens when a browser opens every page of `folder` from `base` (default: file://)."
+    """Sentences about what happens when a browser opens every page of `folder` from `base`
+    (default: file://)."""
     from playwright.sync_api import sync_playwright
 
     folder = Path(folder).resolve()
@@ -439,6 +445,7 @@ def check_browser(folder, chromium, base=None, axe=None):
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=flags.split())
         tab = browser.new_page(viewport=DESKTOP)
+        tab.set_default_timeout(120_000)  # a loaded machine is no finding
         seen = []
 
         def listen(message):
@@ -477,7 +484,8 @@ def check_browser(folder, chromium, base=None, axe=None):
 
 
 def cut_off(tab, selector, size):
-    "Sentences about the elements that reach beyond a box that cuts or scrolls them, or beyond the text; what is folded is opened before."
+    """Sentences about the elements that reach beyond a box that cuts or scrolls them, or beyond
+    the text; what is folded is opened before."""
     found = tab.evaluate(
         """(selector) => {
         document.querySelectorAll("details").forEach((fold) => { fold.open = true; });

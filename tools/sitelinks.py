@@ -40,7 +40,8 @@ def definitions(path):
 
 
 def modules(index, package):
-    "The definitions of every module of the package: {module: {name: (node, names of its methods)}}."
+    """The definitions of every module of the package: {module: {name: (node, names of its
+    methods)}}."""
     files = {module: package / (module.rpartition(".")[2] + ".py") for module in index["syms"]}
     return {module: definitions(path) for module, path in files.items()}
 
@@ -52,7 +53,8 @@ def is_command(node):
 
 
 def ambiguous(found):
-    "The bare names that may mean something else than the one top-level symbol of that name; `found`: what `modules` returns."
+    """The bare names that may mean something else than the one top-level symbol of that name;
+    `found`: what `modules` returns."""
     defined = [(name, *what) for names in found.values() for name, what in names.items()]
     methods = {method for _, _, inside in defined for method in inside}
     commands = {name for name, node, _ in defined if is_command(node)}
@@ -83,7 +85,8 @@ def symbols(index, package, pages):
 
 
 def link(markdown, page, targets):
-    "The Markdown with its symbols linked; links, headings, formulas and code blocks stay as they are."
+    """The Markdown with its symbols linked; links, headings, formulas and code blocks stay as
+    they are."""
 
     def linked(match):
         target = targets.get(match["name"])

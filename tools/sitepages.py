@@ -40,11 +40,12 @@ class Book:
     unclear: frozenset = frozenset()  # names that are no symbol's alone
 
 
-# ---- cells -> Markdown, as Quarto reads a notebook -------------------------------------------------------------------------
+# ---- cells -> Markdown, as Quarto reads a notebook -----------------------------------------------
 
 
 def lines(source):
-    "The lines of a cell as Quarto takes them: a list as it is; a string is split, and its newlines are lost."
+    """The lines of a cell as Quarto takes them: a list as it is; a string is split, and its
+    newlines are lost."""
     return source.splitlines() if isinstance(source, str) else source
 
 
@@ -104,7 +105,8 @@ def code_cell(cell, picture):
 
 
 def markdown(cells, assets, prefix):
-    "The cells as pandoc's Markdown; pictures are written into the folder `assets`, which the page reaches as `prefix`."
+    """The cells as pandoc's Markdown; pictures are written into the folder `assets`, which the
+    page reaches as `prefix`."""
     count = 0
 
     def picture(kind, data):
@@ -144,11 +146,12 @@ def cross_references(words):
     return words, names
 
 
-# ---- Markdown -> pages -----------------------------------------------------------------------------------------------------
+# ---- Markdown -> pages ---------------------------------------------------------------------------
 
 
 def pandoc(words, math):
-    "An HTML fragment, and pandoc's complaints about divs (formulas that it cannot convert stay visible and are found later)."
+    """An HTML fragment, and pandoc's complaints about divs (formulas that it cannot convert stay
+    visible and are found later)."""
     import pypandoc
 
     command = [pypandoc.get_pandoc_path(), "-f", "markdown", "-t", "html5", "--wrap=none"]
@@ -179,7 +182,8 @@ def relink(body, name, book):
 
 
 def render(book, out):
-    "Write the pages of a book into `out`; returns sentences. With KaTeX, formulas stay TeX until `typeset` renders them."
+    """Write the pages of a book into `out`; returns sentences. With KaTeX, formulas stay TeX
+    until `typeset` renders them."""
     problems = []
     for name, (meta, cells) in book.sources.items():
         target = out / meta["out"]
@@ -232,7 +236,8 @@ def framed(book, name, body):
 
 
 def item(entry, name, pages):
-    "One link of the navigation; a page that does not exist is left out (`check_sources` reports it)."
+    """One link of the navigation; a page that does not exist is left out (`check_sources`
+    reports it)."""
     entry = {"href": entry} if isinstance(entry, str) else entry
     href, label = entry["href"], entry.get("text")
     if not HOST.match(href) and href not in pages:
@@ -267,11 +272,12 @@ def contents(body):
     return "<h2>On this page</h2>\n<ul>\n" + "\n".join(entries) + "\n</ul>" if found else ""
 
 
-# ---- formulas --------------------------------------------------------------------------------------------------------------
+# ---- formulas ------------------------------------------------------------------------------------
 
 
 def typeset(folder, katex):
-    "Render the formulas of every page in `folder`; a formula that fails is marked, and found by the checks. Adds KaTeX's style and fonts."
+    """Render the formulas of every page in `folder`; a formula that fails is marked, and found
+    by the checks. Adds KaTeX's style and fonts."""
     pages = {p: p.read_text(encoding="utf-8") for p in Path(folder).rglob("*.html")}
     found = {
         (html.unescape(tex), kind == "display")
