@@ -51,8 +51,10 @@ class Budget:
             yield
         finally:
             now = self.clock()
-            self.spent += now - begin
-            if self.last is not None:
+            if self.last is None:  # the first drawing compiles, which no later one has to
+                self.start += now - begin
+            else:
+                self.spent += now - begin
                 self.cost = now - begin
             self.last = now
 
@@ -358,7 +360,11 @@ class _Drawn(_Shown):
 
     def draw_look(self):
         "Sends KL per dimension, map and reconstructions."
-        self.panel.look = pack_look(look(self.model, self.x, self.n_images), self.x, self.labels)
+        seen = look(self.model, self.x, self.n_images)
+        self.panel.look = {
+            **pack_look(seen, self.x, self.labels),
+            "epoch": self.epoch + self.batch / (self.params.get("steps") or math.inf),
+        }
 
     def running(self):
         "Dict of the means of the epoch so far; empty in its first quarter, where they are noisy."
