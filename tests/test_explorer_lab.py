@@ -58,7 +58,7 @@ def test_in_the_chapter_every_hand_moves_the_picture(tmp_path):
             lambda: view.el.get_by_label("decoded background").check(), where, "the background"
         )
 
-        view.el.get_by_role("tab", name="Encode").click()
+        view.el.get_by_role("tab", name="Your image").click()
         original = view.el.get_by_role("img", name="The original")
         view.settle(original)
         view.changes(
@@ -75,7 +75,7 @@ def test_in_the_chapter_every_hand_moves_the_picture(tmp_path):
         )
         view.el.get_by_text("Your drawing").wait_for()
 
-        view.el.get_by_role("tab", name="Sample").click()
+        view.el.get_by_role("tab", name="New samples").click()
         first = view.el.get_by_role("button", name="Sample 1", exact=True).locator("canvas")
         view.settle(first)
         view.changes(
@@ -148,6 +148,36 @@ def test_no_key_pressed_in_the_explorer_reaches_the_notebook(tmp_path):
         assert list(page.errors()) == [] and page.console == []
 
 
+INKS = """([c, ...inks]) => {
+    const { data } = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+    return inks.map((ink) => {
+        let n = 0;
+        for (let i = 0; i < data.length; i += 4)
+            n += data[i + 3] > 250 && ink.every((v, k) => Math.abs(data[i + k] - v) < 4);
+        return n;
+    });
+}"""
+DARK_INK, LIGHT_INK = [0x23, 0x24, 0x1F], [0xE9, 0xE6, 0xDD]  # the explorer's on light and dark
+
+
+def test_after_a_change_of_theme_the_map_has_the_ink_of_the_new_one(tmp_path):
+    with lab.opened(CELLS, tmp_path) as page:
+        page.run_all()
+        view = View(page, page.cell(0))
+        where = view.el.get_by_role("application", name="Map of the codes")
+
+        def inks():
+            page.page.evaluate("new Promise((done) => setTimeout(done, 1500))")  # late style sheets
+            return page.page.evaluate(INKS, [where.element_handle(), DARK_INK, LIGHT_INK])
+
+        dark, light = inks()
+        assert dark > 20 and light == 0
+        for on in (True, False, True):
+            page.dark(on)
+            dark, light = inks()
+            assert (light > 20 and dark == 0) if on else (dark > 20 and light == 0), (on, dark)
+
+
 def test_a_slow_decoder_builds_no_queue_and_python_moves_the_view(tmp_path):
     with lab.opened(CELLS, tmp_path) as page:
         page.run_all()
@@ -197,7 +227,7 @@ def test_a_kernel_that_is_slow_is_waited_for_and_one_that_is_gone_is_said_to_be_
             view.changes(lambda: slider.press("ArrowLeft"), name="a slider without its kernel")
             view.el.get_by_role("status").get_by_text("run the cell again").wait_for(timeout=6000)
             view.changes(lambda: view.el.get_by_role("button", name="Random").click())
-            view.el.get_by_role("tab", name="Encode").click()
+            view.el.get_by_role("tab", name="Your image").click()
             original = view.el.get_by_role("img", name="The original")
             view.settle(original)
             pad = view.el.get_by_role("application", name="Drawing pad")
@@ -223,7 +253,7 @@ def alive(page, place):
     view = View(page, place)
     view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
     view.changes(lambda: view.el.get_by_role("button", name="Random").click(), name="Random")
-    view.el.get_by_role("tab", name="Encode").click()
+    view.el.get_by_role("tab", name="Your image").click()
     original = view.el.get_by_role("img", name="The original")
     view.settle(original)
     pad = view.el.get_by_role("application", name="Drawing pad")

@@ -166,7 +166,7 @@ def explain(data, reports):
             " Digits that look alike are neighbours, and because the codes are kept close to one"
             " bell curve there are few holes between them: a walk over the map passes from digit"
             " to digit through shapes that somebody might have written. Draw a digit of your own"
-            " under <b>Encode</b>, and see where it lands.</p>"
+            " under <b>Your image</b>, and see where it lands.</p>"
         ),
         (
             f"<p>What a reconstruction keeps is what the code has room for: with {short} numbers"

@@ -343,7 +343,8 @@ def fragment_html(facts, still=""):
         f"{still or '<p>Here is an explorer of a latent space. It needs JavaScript.</p>'}</div>\n"
         f"{hide if facts.get('widget') else ''}"
         f'<script type="application/json" id="{name}-facts">{content}</script>\n'
-        f'<script type="module">\n{code}\nstartAll("{name}");\n</script>'
+        # Not a module: it runs before what follows is laid out, so that nothing jumps.
+        f'<script>\n(() => {{\n{code}\nstartAll("{name}");\n}})();\n</script>'
     )
 
 # %% ../nbs/seeing/62_explorer.ipynb #919cae8d
@@ -592,7 +593,7 @@ class LatentExplorer(_View):
 STYLE = """
 :root { color-scheme: light dark; --ink: #23241f; --quiet: #5f5e57; --paper: #fdfcf9;
   --line: #dcd8cd; --mark: #0b5c74; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e9e6dd; --quiet: #a9a69b; --paper: #17181a;
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e9e6dd; --quiet: #a9a69b; --paper: #17181a;
   --line: #3a3b3d; --mark: #7cc4dc; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
@@ -609,7 +610,7 @@ b, strong { color: var(--mark); font-weight: 600; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); align-items: start; }
 figure { margin: 1.25rem 0; min-width: 0; }
 img { display: block; width: 100%; height: auto; mix-blend-mode: multiply; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   img { filter: invert(1) hue-rotate(180deg) brightness(1.3); mix-blend-mode: screen; } }
 figcaption, small, footer { font: 0.875rem/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue",
   Arial, sans-serif; color: var(--quiet); }
