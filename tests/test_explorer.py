@@ -1,7 +1,7 @@
-"""The explorer without a kernel, in a real browser with the network cut: each control moves the
-picture, a drawing is encoded, nothing is asked of any host."""
+"""The explorer without a kernel, in a real browser with the network cut: each control moves the picture, a drawing is encoded, nothing is asked of any host."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from vaenb import (
     conv,
     data,
     dense,
+    explorer,
     plot,
 )  # noqa: E402
 from vaenb.data import Split  # noqa: E402
@@ -93,10 +94,7 @@ class View(lab.Canvases):
 
     def shows(self, canvas, wanted, tolerance=2):
         "Waits until the canvas holds these bytes, to within `tolerance` grey levels."
-        check = (
-            "([c, wanted, t]) => c.frame && c.frame.length === wanted.length && "
-            "wanted.every((v, i) => Math.abs(v - c.frame[i]) <= t)"
-        )
+        check = "([c, wanted, t]) => c.frame && c.frame.length === wanted.length && wanted.every((v, i) => Math.abs(v - c.frame[i]) <= t)"
         self.page.wait_for_function(
             check, arg=[canvas.element_handle(), np.ravel(wanted).tolist(), tolerance], timeout=5000
         )
@@ -146,13 +144,8 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         across, up = (
             el.get_by_role("combobox", name=name, exact=True) for name in ("across", "up")
         )
-
-        def shown():
-            return [int(axis.input_value()) for axis in (across, up)]
-
-        def another(axis):
-            return axis.select_option(str(min(set(range(4)) - set(shown()))))
-
+        shown = lambda: [int(axis.input_value()) for axis in (across, up)]
+        another = lambda axis: axis.select_option(str(min(set(range(4)) - set(shown()))))
         for act in (
             (lambda: view.choose("view", "two dimensions")),
             (lambda: another(across)),
@@ -464,8 +457,7 @@ def test_other_models_and_data(browser, tmp_path, which):
     for tab in view.el.get_by_role("tab").all():
         tab.click()
         view.page.wait_for_function(
-            "v => [...v.shadowRoot.querySelectorAll('[role=tabpanel]:not([hidden]) "
-            "canvas.frame:not(.pad)')].every(c => c.frame)",
+            "v => [...v.shadowRoot.querySelectorAll('[role=tabpanel]:not([hidden]) canvas.frame:not(.pad)')].every(c => c.frame)",
             arg=view.page.locator(".vaenb-explorer-view").element_handle(),
         )
         assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
@@ -571,3 +563,130 @@ def test_a_dark_page_is_printed_in_light_ink(browser, page):
     assert view.el.evaluate(colour) == "rgb(253, 252, 249)"
     assert view.page.locator("body").evaluate(colour) == "rgb(253, 252, 249)"
     view.page.close()
+
+
+def test_a_dot_names_its_example_and_is_encoded_when_it_is_pressed(browser, page, trained):
+    model, digits = trained
+    view = View(browser, page.as_uri())
+    facts = json.loads(page.read_text().partition('-facts">')[2].partition("</script>")[0])
+    x = digits.test.x[np.random.default_rng(0).permutation(len(digits.test.x))]
+    codes, axes = model.encode(x), np.array(facts["axes"])
+    places = codes @ axes.T
+    reach = 1.06 * max(np.abs(places).max(), 2.1)  # axes of length 1, and a prior of scale 1
+    apart = np.linalg.norm(places[:, None] - places, axis=-1) + np.eye(len(places)) * 9
+    i = apart.min(1).argmax()  # the loneliest
+    where = view.el.locator(".map")
+    where.scroll_into_view_if_needed()
+    box = where.bounding_box()
+    at = [box["x"] + box["width"] * (0.5 + places[i, 0] / (2 * reach))]
+    at += [box["y"] + box["height"] * (0.5 - places[i, 1] / (2 * reach))]
+    view.page.mouse.move(*at)
+    hint = view.el.locator(".hint")
+    hint.get_by_text(f"example {facts['index'][i]}, class {facts['labels'][i]}").wait_for()
+    view.shows(hint.locator("canvas"), as_bytes(x[i]), 1)
+    view.page.mouse.click(*at)
+    assert np.allclose(view.code(), codes[i], atol=1e-4), "in all dimensions, not on the plane only"
+    view.tab("Your image")
+    assert view.el.get_by_label("example, 0 to").input_value() == str(facts["index"][i])
+    view.shows(view.el.get_by_role("img", name="The original"), as_bytes(x[i]), 1)
+    assert view.trouble == []
+    view.page.close()
+
+
+def linear(colours):
+    "Linear RGB of '#rrggbb' colours, (n, 3)."
+    raw = np.array([[int(c[k : k + 2], 16) / 255 for k in (1, 3, 5)] for c in colours])
+    return np.where(raw <= 0.04045, raw / 12.92, ((raw + 0.055) / 1.055) ** 2.4)
+
+
+def cielab(rgb):
+    "CIELAB under D65 of linear RGB, (n, 3)."
+    xyz = rgb @ np.array(
+        [
+            [0.4124564, 0.2126729, 0.0193339],
+            [0.3575761, 0.7151522, 0.1191920],
+            [0.1804375, 0.0721750, 0.9503041],
+        ]
+    )
+    t = xyz / [0.95047, 1, 1.08883]
+    f = np.where(t > 216 / 24389, np.cbrt(t), (24389 / 27 * t + 16) / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+def ciede2000(one, two):
+    "The colour difference of two CIELAB colours (Sharma, Wu and Dalal, 2005)."
+    (l1, a1, b1), (l2, a2, b2) = one, two
+    mean = (np.hypot(a1, b1) + np.hypot(a2, b2)) / 2
+    g = 0.5 * (1 - np.sqrt(mean**7 / (mean**7 + 25**7)))
+    a1, a2 = (1 + g) * a1, (1 + g) * a2
+    c1, c2 = np.hypot(a1, b1), np.hypot(a2, b2)
+    h1, h2 = (np.degrees(np.arctan2(b, a)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    turn = (h2 - h1 + 180) % 360 - 180 if c1 * c2 else 0
+    dh = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn) / 2)
+    lm, cm = (l1 + l2) / 2, (c1 + c2) / 2
+    hm = h1 + h2 if not c1 * c2 else (h1 + turn / 2) % 360
+    cos = lambda degrees: np.cos(np.radians(degrees))  # noqa: E731
+    t = 1 - 0.17 * cos(hm - 30) + 0.24 * cos(2 * hm) + 0.32 * cos(3 * hm + 6)
+    t -= 0.20 * cos(4 * hm - 63)
+    sl = 1 + 0.015 * (lm - 50) ** 2 / np.sqrt(20 + (lm - 50) ** 2)
+    sc, sh = 1 + 0.045 * cm, 1 + 0.015 * cm * t
+    rt = -2 * np.sqrt(cm**7 / (cm**7 + 25**7))
+    rt *= np.sin(np.radians(60 * np.exp(-(((hm - 275) / 25) ** 2))))
+    dl, dc = (l2 - l1) / sl, (c2 - c1) / sc
+    return np.sqrt(dl**2 + dc**2 + (dh / sh) ** 2 + rt * dc * dh / sh)
+
+
+DEFICIENCIES = {  # Machado, Oliveira and Fernandes (2009), severity 1
+    "none": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def palettes():
+    "Each palette of ten classes in the package, by name."
+    folder = Path(explorer.__file__).parent
+    for name in ("explorer", "monitor"):
+        text = (folder / f"{name}.js").read_text()
+        for kind in ("LIGHT", "DARK"):
+            (colours,) = re.findall(rf'const {kind} = "([#0-9a-f ]+)"', text)
+            yield f"{name} {kind}", colours.split()
+    yield "plot", list(plot._CLASSES)
+
+
+def test_ciede2000_has_the_published_values():
+    for one, two, wanted in (
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, 2.5, 0), (73, 25, -18), 27.1492),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+        ((22.7233, 20.0904, -46.6940), (23.0331, 14.9730, -42.5619), 2.0373),
+        ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
+    ):
+        assert abs(ciede2000(one, two) - wanted) < 1e-4
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+def test_any_two_of_ten_classes_differ_for_every_eye(deficiency):
+    for name, colours in palettes():
+        assert len(colours) == 10
+        seen = np.clip(linear(colours) @ np.array(DEFICIENCIES[deficiency]).T, 0, 1)
+        lab_ = cielab(seen)
+        worst = min(
+            (ciede2000(lab_[i], lab_[j]), colours[i], colours[j])
+            for i in range(10)
+            for j in range(i)
+        )
+        assert worst[0] >= 10, (name, worst)

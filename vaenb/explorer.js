@@ -262,10 +262,10 @@ const options = (pairs) => pairs.map(([value, text]) => h("option", { value }, t
 const canvas = (label) => h("canvas", { className: "frame", role: "img", "aria-label": label, width: 1, height: 1 });
 
 /** A finger that comes down on a slider moves it; where it goes on to scroll the page, the slider goes back. */
-function keepOnSwipe(slider) {
-  let before;
-  slider.addEventListener("pointerdown", () => { before = slider.value; }, { capture: true });
-  slider.addEventListener("pointercancel", () => { slider.value = before; slider.dispatchEvent(new Event("input")); });
+function keepOnSwipe(app, keys, slider) {
+  let before = {};
+  slider.addEventListener("pointerdown", () => { before = Object.fromEntries(keys.map((key) => [key, app.state[key]])); }, { capture: true });
+  slider.addEventListener("pointercancel", () => app.set(before));
   return slider;
 }
 
@@ -336,8 +336,8 @@ async function copy(control) {
 
 // ---- colours ---------------------------------------------------------------------------------------------------------------
 
-const LIGHT = "#332288 #3aa0d8 #117733 #b89a1c #cc6677 #882255 #2f9a89 #7d7d24 #aa4499 #555555".split(" ");
-const DARK = "#9a8cf0 #88ccee #5cbf78 #ddcc77 #ee8f9e #e06aa8 #5fd0bd #bdbd5a #dd8ad0 #bbbbbb".split(" ");
+const LIGHT = "#282286 #1fa3e4 #106c35 #c0a119 #d8617f #6c113b #098c71 #7b7e1d #a9469c #595a61".split(" ");
+const DARK = "#959a9f #d7ecf8 #8deac1 #bbb959 #ec96d4 #b9498d #60b78d #679728 #d455e8 #f8e890".split(" ");
 
 /** Whether the page around is dark: JupyterLab has its own mind about that. */
 function isDark() {
@@ -410,7 +410,7 @@ function slidersPart(app) {
   const one = (j) => {
     const move = (u) => app.set({ z: state.z.map((v, i) => (i === j ? facts.mean[j] + u * facts.scale[j] : v)) });
     const weight = facts.unit === "nats" ? `${facts.weight[j].toFixed(2)} nats` : `variance ${facts.weight[j].toPrecision(2)}`;
-    const slider = keepOnSwipe(h("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `z[${j}], ${weight}`, disabled: !app.movable(j), oninput: () => move(Number(slider.value)) }));
+    const slider = keepOnSwipe(app, ["z"], h("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `z[${j}], ${weight}`, disabled: !app.movable(j), oninput: () => move(Number(slider.value)) }));
     slider.addEventListener("keydown", (event) => {
       const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
       if (!sign || slider.disabled) return;
@@ -448,8 +448,7 @@ function mapPart(app) {
     const unit = (j) => Float32Array.from({ length: d }, (_, i) => (i === j ? 1 : 0));
     return state.plane.pca && facts.axes ? facts.axes : d === 1 ? [unit(0), new Float32Array(1)] : [unit(state.plane.x), unit(state.plane.y)];
   };
-  const jitter = uniform(1), spread = codes.map(() => normal(jitter));
-  const project = (z, i) => { const [a, b] = plane(); return [dot(a, z), d === 1 ? (i === undefined ? 0 : spread[i]) : dot(b, z)]; };
+  const project = (z) => { const [a, b] = plane(); return [dot(a, z), d === 1 ? -0.8 * reach : dot(b, z)]; };
   const target = h("canvas", { className: "map", tabIndex: 0, role: "application", "aria-label": "Map of the codes: click, drag or use the arrow keys to move the code" });
   const base = () => (state.plane.rest ? state.z : facts.mean);
   const at = (x, y) => { // the code over a point of the plane; what the plane does not show stays as it is, or is the average
@@ -458,9 +457,17 @@ function mapPart(app) {
   };
   let points = [], reach = 1, back = [], backKey = "", only = null;
   const locate = () => {
-    points = codes.map((z, i) => project(z, i));
+    points = codes.map(project);
     const [a, b] = plane(), spreadOf = (axis) => Math.sqrt(axis.reduce((s, v, i) => s + (v * facts.scale[i]) ** 2, 0));
-    reach = 1.06 * points.reduce((m, p) => Math.max(m, Math.abs(p[0]), Math.abs(p[1])), 2.1 * Math.max(spreadOf(a), spreadOf(b)));
+    reach = 1.06 * points.reduce((m, p) => Math.max(m, Math.abs(p[0]), d === 1 ? 0 : Math.abs(p[1])), 2.1 * Math.max(spreadOf(a), spreadOf(b)));
+    if (d === 1) stack();
+  };
+  /** One number has no second axis: the dots are stacked, and their height is a count. */
+  const stack = () => {
+    const bin = ([x]) => Math.floor((30 * (x + reach)) / reach), heights = [];
+    points.forEach((p) => { p[1] = heights[bin(p)] = (heights[bin(p)] || 0) + 1; });
+    const most = Math.max(...heights.filter(Boolean), 12);
+    points.forEach((p) => { p[1] = reach * (-0.8 + (1.6 * p[1]) / most); });
   };
   const toX = (x) => target.width * (0.5 + x / (2 * reach)), toY = (y) => target.height * (0.5 - y / (2 * reach));
   const fill = newest(async (key, stale) => {
@@ -480,7 +487,7 @@ function mapPart(app) {
       context.globalAlpha = 0.5;
       back.forEach((c, i) => context.drawImage(c, Math.round((i % GRID + 0.08) * cell), Math.round((Math.floor(i / GRID) + 0.08) * cell), side, side));
     }
-    if (facts.circles) for (const r of [1, 2]) {
+    if (facts.circles && d > 1) for (const r of [1, 2]) {
       context.globalAlpha = 0.35;
       context.strokeStyle = ink;
       context.lineWidth = ratio;
@@ -497,8 +504,34 @@ function mapPart(app) {
       context.fill();
     });
     context.globalAlpha = 1;
+    words(context, ratio, ink, paperOf(dark));
     path(context, ratio, ink, paperOf(dark));
     marker(context, project(state.z), ratio, dark);
+  }
+  const axisNames = () => (d === 1 ? ["z[0]", "number of examples"] : state.plane.pca && facts.axes ? ["first principal axis", "second principal axis"] : [`z[${state.plane.x}]`, `z[${state.plane.y}]`]);
+  function words(context, ratio, ink, paper) {
+    const [across, up] = axisNames(), w = target.width, halo = (text, x, y) => { context.strokeText(text, x, y); context.fillText(text, x, y); };
+    Object.assign(context, { font: `${11.5 * ratio}px system-ui, sans-serif`, lineWidth: 3 * ratio, strokeStyle: paper, fillStyle: ink, textAlign: "right" });
+    halo(across, w - 6 * ratio, w - 6 * ratio);
+    context.save();
+    context.rotate(-Math.PI / 2);
+    halo(up, -6 * ratio, 13 * ratio);
+    context.restore();
+    context.textAlign = "center";
+    context.font = `700 ${14 * ratio}px system-ui, sans-serif`;
+    if (facts.classes && facts.classes.length <= 30 && d > 1) centres().forEach(({ name, x, y }) => halo(name, toX(x), toY(y) + 5 * ratio));
+    context.textAlign = "left";
+  }
+  /** The middle of each class, where it has room for its name. */
+  function centres() {
+    const middle = (list) => list.sort((a, b) => a - b)[list.length >> 1], placed = [];
+    facts.classes.forEach((name, k) => {
+      const own = points.filter((_, i) => facts.labels[i] === k);
+      if (!own.length || (only !== null && only !== k)) return;
+      const x = middle(own.map((p) => p[0])), y = middle(own.map((p) => p[1]));
+      if (placed.every((other) => Math.hypot(other.x - x, other.y - y) > 0.07 * reach)) placed.push({ name: String(name).slice(0, 12), x, y });
+    });
+    return placed;
   }
   function path(context, ratio, ink, paper) {
     const steps = range(33).map((i) => project(between(state.a, state.b, i / 32, state.spherical)));
@@ -525,13 +558,40 @@ function mapPart(app) {
       context.stroke();
     }
   }
+  const under = (event, radius) => { // the dot under the pointer, or -1
+    const box = target.getBoundingClientRect(), x = reach * (2 * (event.clientX - box.left) / box.width - 1), y = reach * (1 - 2 * (event.clientY - box.top) / box.height);
+    let best = -1, least = (2 * reach * radius) / box.width;
+    points.forEach((p, i) => { const far = Math.hypot(p[0] - x, p[1] - y); if (far < least && (only === null || facts.labels[i] === only)) [best, least] = [i, far]; });
+    return best;
+  };
+  const hint = h("div", { className: "hint", hidden: true }, h("canvas", { width: 1, height: 1 }), h("span", {}));
+  const point = async (event) => {
+    const i = event.buttons || event.pointerType === "touch" ? -1 : under(event, 7), box = target.getBoundingClientRect();
+    hint.hidden = i < 0;
+    target.style.cursor = i < 0 ? "" : "pointer";
+    if (i < 0) return;
+    const label = facts.labels?.[i], [picture, words] = hint.children;
+    words.textContent = `example ${facts.index[i]}${label === undefined || label === null ? "" : facts.classes ? `, class ${facts.classes[label]}` : `, label ${label}`}`;
+    const right = event.clientX - box.left > box.width / 2;
+    hint.style.cssText = `${right ? "right" : "left"}: ${((100 * (right ? box.right - event.clientX : event.clientX - box.left)) / box.width).toFixed(1)}%; top: ${((100 * (event.clientY - box.top)) / box.height).toFixed(1)}%`;
+    const frame = (await app.thumbs)[i];
+    picture.hidden = !frame;
+    if (frame) app.draw(picture, frame);
+  };
+  target.addEventListener("pointermove", point);
+  target.addEventListener("pointerleave", () => { hint.hidden = true; });
+  const pick = (event) => { // a dot is its example: the code is that of the encoder, in all dimensions
+    const i = under(event, event.pointerType === "touch" ? 9 : 5);
+    if (i < 0) { go(event); return; }
+    app.set({ z: app.held(codes[i]), example: facts.index[i] });
+  };
   const go = (event) => {
     const box = target.getBoundingClientRect();
     app.set({ z: [...at(reach * (2 * (event.clientX - box.left) / box.width - 1), reach * (1 - 2 * (event.clientY - box.top) / box.height))] });
   };
   // A finger that moves up or down scrolls the page (the browser then cancels the pointer); one that moves across, or taps, moves the code.
   let begun = null; // where a finger came down, until it has moved across
-  target.addEventListener("pointerdown", (event) => { target.setPointerCapture(event.pointerId); if (event.pointerType === "touch") begun = event; else go(event); });
+  target.addEventListener("pointerdown", (event) => { target.setPointerCapture(event.pointerId); if (event.pointerType === "touch") begun = event; else pick(event); });
   target.addEventListener("pointermove", (event) => {
     if (!event.buttons) return;
     const across = begun && Math.abs(event.clientX - begun.clientX), along = begun && Math.abs(event.clientY - begun.clientY);
@@ -539,7 +599,7 @@ function mapPart(app) {
     begun = null;
     go(event);
   });
-  target.addEventListener("pointerup", (event) => { if (event.pointerType === "touch") go(event); });
+  target.addEventListener("pointerup", (event) => { if (event.pointerType === "touch") { if (begun) pick(event); else go(event); } });
   target.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (!step) return;
@@ -564,7 +624,7 @@ function mapPart(app) {
   return {
     name: "Map", target, image: () => target, fit,
     el: h("div", {}, h("p", { className: "lead" }, "Drag anywhere: the model draws what lies there."), h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 ? pair : null, d > 2 ? check("other dimensions stay", rest) : null, check("decoded background", background)),
-      target, legend, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}Click or drag to decode. The dashed line is the way from A to B.`)),
+      h("div", { className: "map-box" }, target, hint), legend, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}A dot is an example: point at it to see it, press it to encode it. The dashed line is the way from A to B.`)),
     update(changed) {
       view.value = state.plane.pca ? "pca" : "dims";
       pair.hidden = Boolean(state.plane.pca);
@@ -690,6 +750,7 @@ function encodePart(app) {
   const named = (label) => (label === null || label === undefined ? "" : classes ? `, class ${classes[label]}` : `, label ${label}`);
   const show = newest(async (index, stay) => {
     const { codes, frames, labels } = await app.host.ask("example", { index });
+    seen = index;
     if (!stay) app.set({ example: index });
     await compare(frames[0], codes[0], `Example ${index}${named(labels[0])}.`, stay);
   }, app.fail);
@@ -699,7 +760,7 @@ function encodePart(app) {
   }, app.fail);
   const last = facts.examples - 1, index = h("input", { type: "number", min: 0, max: last, step: 1, value: 0, oninput: () => { const i = typed(index); if (i !== undefined) show(i, false); } });
   const few = facts.thumbs.n, byClass = h("select", { onchange: () => pickClass() }, ...options([["", "any"], ...(classes || []).map((name, i) => [i, name])]));
-  let turn = 0, shown = [];
+  let turn = 0, shown = [], seen;
   const choices = () => range(few).filter((i) => byClass.value === "" || facts.labels[i] === Number(byClass.value));
   const table = gallery(app, "Examples: press one to encode it", (i) => { index.value = facts.index[shown[i]]; show(facts.index[shown[i]], false); });
   const list = async () => {
@@ -724,6 +785,7 @@ function encodePart(app) {
     update(changed) {
       if (draw && changed.has("theme")) draw.theme();
       if (!this.begun) { this.begun = true; list(); index.value = state.example; show(state.example, true); }
+      else if (state.example !== seen && changed.has("example")) { seen = state.example; index.value = state.example; show(state.example, true); }
       else if (changed.has("restored")) { index.value = state.example; }
     },
   };
@@ -732,7 +794,7 @@ function encodePart(app) {
 function betweenPart(app) {
   const { state } = app, N = 11;
   const strip = gallery(app, "From A to B: press a picture to go there", (i) => go(i / (N - 1)));
-  const scrub = keepOnSwipe(h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Place between A and B", oninput: () => go(Number(scrub.value)) }));
+  const scrub = keepOnSwipe(app, ["z", "t"], h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Place between A and B", oninput: () => go(Number(scrub.value)) }));
   const way = h("select", { onchange: () => app.set({ spherical: way.value === "spherical" }) }, ...options([["straight", "straight"], ["spherical", "spherical"]]));
   const go = (t) => app.set({ t, z: [...between(state.a, state.b, t, state.spherical)] });
   const fill = newest((stale) => app.decodeMany(range(N).map((i) => between(state.a, state.b, i / (N - 1), state.spherical)), (i, frame) => strip.paint(i, frame, `${i} tenths of the way`), stale), app.fail);
@@ -786,7 +848,7 @@ function samplePart(app) {
   }, app.fail);
   const n = h("input", { type: "number", min: 1, max: 64, step: 1, oninput: () => { const v = typed(n); if (v !== undefined) turn({ n: v }); } });
   const seed = h("input", { type: "number", min: 0, max: 999999999, step: 1, oninput: () => { const v = typed(seed); if (v !== undefined) turn({ seed: v }); } });
-  const heat = keepOnSwipe(h("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": "Temperature", oninput: () => turn({ temperature: Number(heat.value) }) })), degrees = h("span", {});
+  const heat = keepOnSwipe(app, ["sampling"], h("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": "Temperature", oninput: () => turn({ temperature: Number(heat.value) }) })), degrees = h("span", {});
   const source = h("select", { onchange: () => turn({ source: Number(source.value) }) }, ...options(facts.sources.map((s, i) => [i, s.name])));
   const nearest = h("input", { type: "checkbox", onchange: () => turn({ nearest: nearest.checked }) });
   return {
@@ -865,6 +927,7 @@ summary { cursor: pointer; color: var(--quiet); padding: 0.3rem 0; font-size: 12
 .tabs button { background: none; border: 0; border-bottom: 3px solid transparent; border-radius: 0; padding: 0.25rem 0.45rem; color: var(--quiet); }
 .tabs button[aria-selected=true] { border-bottom-color: var(--mark); color: var(--ink); font-weight: 600; }
 .map { max-width: 32rem; aspect-ratio: 1; touch-action: pan-y; cursor: crosshair; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
+.map-box { position: relative; max-width: 32rem; margin: 0 auto; } .hint { position: absolute; z-index: 2; pointer-events: none; margin: 12px; padding: 0.3rem 0.5rem; display: grid; gap: 0.2rem; justify-items: center; font-size: 12.5px; background: var(--paper); border: 1px solid var(--line); border-radius: 6px; } .hint canvas { width: 72px; image-rendering: pixelated; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.25rem; margin: 0.5rem 0; justify-content: center; }
 .chip { display: inline-flex; gap: 0.35rem; align-items: center; min-height: 26px; padding: 0 0.5rem; font-size: 12.5px; } .chip i { width: 10px; height: 10px; border-radius: 50%; } .chip[aria-pressed=true] { border-color: var(--ink); font-weight: 600; }
 .gallery { display: grid; gap: 3px; margin: 0.3rem 0; align-items: center; } .gallery button { padding: 0; min-height: 0; border-radius: 4px; border: 1px solid var(--line); background: none; overflow: hidden; }
@@ -950,7 +1013,7 @@ function makeApp(model, tell, complain) {
 
 /** The tabs: one panel is seen, and only that one works. */
 function tabsPart(app, panels) {
-  const { state } = app, everything = ["z", "a", "b", "plane", "sampling", "dims", "shown", "theme"];
+  const { state } = app, everything = ["z", "a", "b", "plane", "sampling", "dims", "shown", "theme", "example"];
   const name = Math.random().toString(36).slice(2);
   const tab = (panel, i) => h("button", { type: "button", role: "tab", id: `${name}-tab-${i}`, "aria-controls": `${name}-panel-${i}`, onclick: () => app.set({ tab: i }) }, panel.name);
   const tabs = panels.map(tab), boxes = panels.map((panel, i) => h("div", { role: "tabpanel", id: `${name}-panel-${i}`, "aria-labelledby": `${name}-tab-${i}` }, panel.el));

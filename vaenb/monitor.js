@@ -28,7 +28,7 @@ const STYLE = `
 .vaenb-monitor svg text { fill: var(--quiet); font-size: 11px; font-family: inherit; }
 .vaenb-monitor:not(.validated) .validation { display: none; }
 .vaenb-monitor .training { color: var(--first); } .vaenb-monitor .validation { color: var(--second); }`;
-const CLASSES = "#5b4bc4 #52aede #2a9c4e #c9b440 #cc6677 #a03a70 #44aa99 #999933 #b05fb0 #888888".split(" ");
+const LIGHT = "#282286 #1fa3e4 #106c35 #c0a119 #d8617f #6c113b #098c71 #7b7e1d #a9469c #595a61".split(" "), DARK = "#959a9f #d7ecf8 #8deac1 #bbb959 #ec96d4 #b9498d #60b78d #679728 #d455e8 #f8e890".split(" "); // as the explorer's
 const HEIGHT = 140, PATIENCE_MS = 4000;
 const GONE = "The kernel was restarted or shut down, and this training has ended with it: run the cell again.";
 
@@ -90,14 +90,14 @@ function drawUnits(width, { weight, unit, dead }) {
     });
 }
 
-function drawMap(width, { codes, labels, dims }) {
+function drawMap(width, { codes, labels, dims, dark }) {
   const xy = new Float32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4), reach = Math.max(2.2, ...xy.map(Math.abs)) * 1.04;
   return plot(width, [-reach * (width - 50) / (HEIGHT - 36), reach * (width - 50) / (HEIGHT - 36)], [-reach, reach],
     { x: dims[1] === null ? `z[${dims[0]}]` : `z[${dims[0]}] across, z[${dims[1]}] up`, low: "", high: "", ticks: [-1, 0, 1].map((side) => side * (reach < 5 ? 2 : Math.floor(0.8 * reach))) },
     `Map of the codes of ${xy.length / 2} fixed examples`, (X, Y) => {
       const rings = [1, 2].map((r) => `<circle cx="${X(0)}" cy="${Y(0)}" r="${Y(0) - Y(r)}" fill="none" stroke="var(--line)"/>`).join("");
       return rings + Array.from({ length: xy.length / 2 }, (_, i) =>
-        `<circle cx="${X(xy[2 * i]).toFixed(1)}" cy="${Y(xy[2 * i + 1]).toFixed(1)}" r="1.9" fill="${labels ? CLASSES[labels[i] % 10] : "var(--first)"}"/>`).join("");
+        `<circle cx="${X(xy[2 * i]).toFixed(1)}" cy="${Y(xy[2 * i + 1]).toFixed(1)}" r="1.9" fill="${labels ? (dark ? DARK : LIGHT)[labels[i] % 10] : "var(--first)"}"/>`).join("");
     });
 }
 
@@ -216,7 +216,7 @@ function render({ model, el }) {
     made.map.previousSibling.innerHTML = `Codes <small>${when}; rings: 1 and 2 standard deviations</small>`;
     made.images.previousSibling.innerHTML = `Originals <small>above</small> reconstructions <small>${when}</small>`;
     draw("units", drawUnits, look);
-    draw("map", drawMap, look);
+    draw("map", drawMap, { ...look, dark: root.classList.contains("dark") });
     if (!look.images) return;
     const box = open("images"), canvas = box.firstChild ?? make("canvas", box);
     canvas.setAttribute("role", "img");
@@ -232,7 +232,7 @@ function render({ model, el }) {
   model.on("change:course", showCurves);
   model.on("change:look", showLook);
   let width = 0; // drawing changes the height, so only another width is a reason to draw again
-  const resized = new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; all(); } }), themed = new MutationObserver(shade);
+  const resized = new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; all(); } }), themed = new MutationObserver(() => { shade(); showLook(); });
   resized.observe(root);
   themed.observe(document.body, { attributes: true });
   shade();

@@ -22,9 +22,8 @@ from .vae import StandardNormal
 
 # %% ../nbs/seeing/60_plot.ipynb #215211f9
 _INK, _QUIET, _PALE, _FIRST, _SECOND = "#23241f", "#6d6c64", "#c9c6bc", "#0b5c74", "#c0622b"
-_CLASSES = (
-    "#332288 #88ccee #117733 #ddcc77 #cc6677 #882255 #44aa99 #999933 #aa4499 #555555".split()
-)  # Paul Tol's muted scheme, and a grey
+# Any two differ by 10 and more in CIEDE2000, also for readers who lack one kind of cone.
+_CLASSES = "#282286 #1fa3e4 #106c35 #c0a119 #d8617f #6c113b #098c71 #7b7e1d #a9469c #595a61".split()
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
