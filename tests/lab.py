@@ -313,6 +313,27 @@ class Lab:
         self.page.evaluate(f"{PANEL}.sessionContext.shutdown()")
         self.wait(f"!{KERNEL}")
 
+    def save(self):
+        "Saves the notebook to `file`."
+        self.page.evaluate(f"{PANEL}.context.save()")
+
+    def reopen(self):
+        "Opens the page again, as a reader does the next day."
+        self.page.reload(wait_until="load")
+        self.wait(f"{PANEL}?.content?.model?.cells.length")
+        self.await_kernel()
+
+    def record_commands(self):
+        "From now on `commands` holds the names of all commands that JupyterLab runs."
+        self.page.evaluate(
+            "window.ran = [];"
+            "window.jupyterapp.commands.commandExecuted.connect((_, { id }) => window.ran.push(id))"
+        )
+
+    def commands(self):
+        "Commands that JupyterLab has run since `record_commands`."
+        return self.page.evaluate("window.ran")
+
     def dark(self, on=True):
         self.page.evaluate(
             "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})",

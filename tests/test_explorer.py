@@ -160,7 +160,7 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         )
         assert not np.allclose(view.code()[shown()], before[shown()]), "what the map shows moves"
 
-        view.tab("Traverse")
+        view.tab("One number at a time")
         cells = el.get_by_role("group", name="One dimension changes").get_by_role("button")
         view.drawn(cells.nth(8).locator("canvas"))
         z = view.code()
@@ -170,7 +170,7 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         el.get_by_label(f"z[{j}]", exact=True).uncheck()
         assert cells.count() == 27
 
-        view.tab("Sample")
+        view.tab("New samples")
         first = el.get_by_role("button", name="Sample 1", exact=True).locator("canvas")
         view.drawn(first)
         changes(
@@ -207,7 +207,7 @@ def test_walks_from_a_to_b_are_those_of_python(browser, page, trained):
         view.changes(lambda: view.el.get_by_role("button", name="Random").click(), name="Random")
         view.el.get_by_role("button", name=f"Keep as {name}").click()
         picks.append(view.code())
-    view.tab("Between")
+    view.tab("From A to B")
     for way in ("straight", "spherical"):
         view.choose("way", way)
         view.el.get_by_role("slider", name="Place between").fill("0.3")
@@ -215,6 +215,13 @@ def test_walks_from_a_to_b_are_those_of_python(browser, page, trained):
         assert np.allclose(view.code(), wanted, atol=1e-4)
         cell = view.el.get_by_role("button", name="3 tenths").locator("canvas")
         view.shows(cell, as_bytes(trained[0].decode(wanted[None])))
+    here = view.el.locator("button.here")
+    assert here.get_attribute("aria-label") == "3 tenths of the way"
+    button = view.el.get_by_role("button", name="Random", exact=True)
+    view.changes(lambda: button.click(), name="Random")
+    assert here.count() == 0, "the picture is no frame of the path any more"
+    view.el.get_by_role("slider", name="Place between").press("ArrowRight")
+    assert here.count() == 1
     assert view.trouble == []
     view.page.close()
 
@@ -223,7 +230,7 @@ def test_walks_from_a_to_b_are_those_of_python(browser, page, trained):
 def test_a_drawn_digit_is_encoded_and_reconstructed(browser, page, trained, width, scheme):
     model, _ = trained
     view = View(browser, page.as_uri(), width, scheme)
-    view.tab("Encode")
+    view.tab("Your image")
     original, rebuilt = (
         view.el.get_by_role("img", name=f"The {name}") for name in ("original", "reconstruction")
     )
@@ -284,7 +291,7 @@ def test_an_uploaded_photograph_of_ink_becomes_a_digit(browser, page, trained, t
     )
     (tmp_path / "text.png").write_text("no image")
     view = View(browser, page.as_uri())
-    view.tab("Encode")
+    view.tab("Your image")
     upload, original = (
         view.el.get_by_label("or an image file"),
         view.el.get_by_role("img", name="The original"),
@@ -297,6 +304,12 @@ def test_an_uploaded_photograph_of_ink_becomes_a_digit(browser, page, trained, t
     view.shows(original, as_bytes(trained[1].test.x[3]), 1)
     upload.set_input_files(tmp_path / "text.png")
     view.el.get_by_role("status").get_by_text("could not be read as an image").wait_for()
+    view.changes(lambda: upload.set_input_files(tmp_path / "one.jpg"), original, "a good file")
+    assert view.el.get_by_role("status").inner_text() == "", "the banner leaves with its cause"
+    upload.set_input_files(tmp_path / "text.png")
+    view.el.get_by_role("status").get_by_text("could not be read as an image").wait_for()
+    view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
+    assert view.el.get_by_role("status").inner_text() == ""
     view.page.close()
 
 
@@ -316,8 +329,8 @@ def test_keyboard_alone_reaches_every_tab_and_picture(browser, page):
     for _ in range(5):
         view.page.keyboard.press("ArrowRight")
         seen.append(view.el.get_by_role("tab", selected=True).inner_text())
-    assert seen == ["Encode", "Between", "Traverse", "Sample", "Map"]
-    view.tab("Traverse")
+    assert seen == ["Your image", "From A to B", "One number at a time", "New samples", "Map"]
+    view.tab("One number at a time")
     cell = view.el.get_by_role("group", name="One dimension changes").get_by_role("button").first
     view.drawn(cell.locator("canvas"))
     cell.focus()
@@ -334,7 +347,7 @@ def test_keyboard_alone_reaches_every_tab_and_picture(browser, page):
 def test_a_link_brings_the_view_back_and_a_mangled_one_does_no_harm(browser, page):
     view = View(browser, page.as_uri())
     view.changes(lambda: view.el.get_by_role("button", name="Random").click(), name="Random")
-    view.tab("Sample")
+    view.tab("New samples")
     view.el.get_by_label("seed", exact=True).fill("31")
     view.el.get_by_text("Take it along").click()
     link, code = (
@@ -350,7 +363,7 @@ def test_a_link_brings_the_view_back_and_a_mangled_one_does_no_harm(browser, pag
     view.page.close()
     again = View(browser, link)
     assert (
-        again.el.get_by_role("tab", selected=True).inner_text() == "Sample"
+        again.el.get_by_role("tab", selected=True).inner_text() == "New samples"
         and again.el.get_by_label("seed", exact=True).input_value() == "31"
     )
     again.el.get_by_text("Take it along").click()
@@ -427,6 +440,14 @@ def test_other_models_and_data(browser, tmp_path, which):
             and view.el.get_by_role("slider").nth(2).is_disabled()
         )
         tolerance = 6  # between two frames
+        held = view.el.get_by_role("slider", disabled=True).first
+        value = held.input_value()
+        for _ in range(3):
+            view.changes(
+                lambda: view.el.get_by_role("button", name="Random").click(), name="Random"
+            )
+            assert held.input_value() == value, "a slider that cannot be moved does not move"
+        want = model.decode(view.code()[None])
     if len(model.image_shape) == 3:
         view.shows(view.picture, as_bytes(want), tolerance)
     else:
@@ -441,7 +462,7 @@ def test_other_models_and_data(browser, tmp_path, which):
             tab.inner_text()
         )
     if which == 0:
-        view.tab("Encode")
+        view.tab("Your image")
         view.shows(
             view.el.get_by_role("img", name="The original"),
             as_bytes(source.test.x[np.random.default_rng(0).permutation(30)[0]]),
@@ -456,3 +477,87 @@ def test_a_page_is_small_and_its_facts_are_json(page):
     assert len(text) < 300_000
     facts = json.loads(text.partition('-facts">')[2].partition("</script>")[0])
     assert facts["latent_dim"] == 4 and len(facts["labels"]) == facts["points"] == 359
+
+
+def test_the_first_line_says_what_to_do_and_a_gauge_how_usual_the_code_is(browser, page, trained):
+    view = View(browser, page.as_uri())
+    assert view.el.get_by_text("Drag anywhere: the model draws what lies there.").is_visible()
+    gauge, needle = view.el.locator(".gauge"), view.el.locator(".gauge i")
+    place = lambda: float(needle.evaluate("e => parseFloat(e.style.left)"))  # noqa: E731
+    far = np.linalg.norm(np.random.default_rng(0).normal(size=(20_000, 4)), axis=1)
+    first = view.el.get_by_role("spinbutton").first
+    for i in range(4):
+        view.el.get_by_role("spinbutton").nth(i).fill("0")
+    for value in (far.mean(), 2.5, 6.0):
+        first.fill(f"{value:.4f}")
+        wanted = min(1, abs(value - far.mean()) / (4 * far.std()))
+        assert abs(place() - 100 * wanted) < 3, (value, place())
+    assert "too far out" in gauge.inner_text() and "typical" in gauge.inner_text()
+    assert "6.0 standard deviations" in gauge.get_attribute("aria-label")
+    view.page.close()
+
+
+def test_on_a_phone_the_map_comes_first_and_a_swipe_scrolls_the_page(browser, page):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True
+    )
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    view = tab.locator(".vx")
+    where, slider = view.locator(".map"), view.get_by_role("slider").first
+    tab.wait_for_function("c => c.frame", arg=view.locator("canvas").first.element_handle())
+    assert where.bounding_box()["y"] < slider.bounding_box()["y"]
+    session = context.new_cdp_session(tab)
+    code = view.get_by_label("The code as NumPy text")
+
+    def swipe(control, dx, dy):
+        control.scroll_into_view_if_needed()
+        box, before = control.bounding_box(), (tab.evaluate("scrollY"), code.input_value())
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        touch = lambda kind, *points: session.send(  # noqa: E731
+            "Input.dispatchTouchEvent",
+            {"type": kind, "touchPoints": [{"x": x + a, "y": y + b} for a, b in points]},
+        )
+        touch("touchStart", (0, 0))
+        for i in range(1, 16):
+            touch("touchMove", (dx * i / 15, dy * i / 15))
+        touch("touchEnd")
+        tab.evaluate("new Promise((done) => setTimeout(done, 300))")
+        return tab.evaluate("scrollY") - before[0], code.input_value() != before[1]
+
+    for control, way in ((where, 150), (slider, 150)):
+        scrolled, moved = swipe(control, 0, way)
+        assert scrolled < -80 and not moved, (control, scrolled, moved)
+    tab.evaluate("scrollTo(0, 0)")
+    scrolled, moved = swipe(where, 120, 0)
+    assert moved and abs(scrolled) < 5, "across the map the finger moves the code"
+    before = code.input_value()
+    where.tap(position={"x": 40, "y": 40})
+    assert code.input_value() != before, "and so does a tap"
+    context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_nothing_jumps_while_the_page_loads(browser, page, tmp_path, width):
+    text = page.read_text().replace("</main>", "<h2>After it</h2><p>Text.</p></main>")
+    (tmp_path / "page.html").write_text(text)
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    tab.add_init_script("""window.shifts = []; new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) window.shifts.push(entry.value);
+    }).observe({ type: "layout-shift", buffered: true });""")
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.wait_for_function("c => c.frame", arg=tab.locator(".vx canvas").first.element_handle())
+    tab.evaluate("new Promise((r) => requestAnimationFrame(() => setTimeout(r, 300)))")
+    assert sum(tab.evaluate("window.shifts")) < 0.02, tab.evaluate("window.shifts")
+    tab.close()
+
+
+def test_a_dark_page_is_printed_in_light_ink(browser, page):
+    view = View(browser, page.as_uri(), scheme="dark")
+    where = view.el.locator(".map")
+    colour = "e => getComputedStyle(e).backgroundColor"
+    assert view.el.evaluate(colour) == "rgb(23, 25, 28)"
+    view.changes(lambda: view.page.emulate_media(media="print"), where, "printing")
+    assert view.el.evaluate(colour) == "rgb(253, 252, 249)"
+    assert view.page.locator("body").evaluate(colour) == "rgb(253, 252, 249)"
+    view.page.close()

@@ -1,8 +1,13 @@
 """The explorer in a real JupyterLab: the hand moves, the kernel decodes, the pictures change; and a kernel that is gone is said to be gone."""
 
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import lab
+import pytest
 
 CHAPTER = Path(__file__).resolve().parent.parent / "nbs" / "seeing" / "62_explorer.ipynb"
 CELLS = [
@@ -53,7 +58,7 @@ def test_in_the_chapter_every_hand_moves_the_picture(tmp_path):
             lambda: view.el.get_by_label("decoded background").check(), where, "the background"
         )
 
-        view.el.get_by_role("tab", name="Encode").click()
+        view.el.get_by_role("tab", name="Your image").click()
         original = view.el.get_by_role("img", name="The original")
         view.settle(original)
         view.changes(
@@ -70,7 +75,7 @@ def test_in_the_chapter_every_hand_moves_the_picture(tmp_path):
         )
         view.el.get_by_text("Your drawing").wait_for()
 
-        view.el.get_by_role("tab", name="Sample").click()
+        view.el.get_by_role("tab", name="New samples").click()
         first = view.el.get_by_role("button", name="Sample 1", exact=True).locator("canvas")
         view.settle(first)
         view.changes(
@@ -93,6 +98,77 @@ for _ in range(50):     # the view tells its state a moment after the hand has r
     time.sleep(0.1)
 else: raise AssertionError(explorer.state)""")
         assert page.console == [] and list(page.errors()) == []
+
+
+# What JupyterLab does with these keys in command mode: restart the kernel, insert, delete, cut
+# and convert cells, select all of them, undo, run.
+KEYS = "0 . 0 0 a b d d x m y c v z l o Control+a Shift+ArrowDown Shift+Enter Control+Enter".split()
+
+
+def test_no_key_pressed_in_the_explorer_reaches_the_notebook(tmp_path):
+    with lab.opened([*CELLS, "'another cell'"], tmp_path) as page:
+        page.run_all()
+        view = View(page, page.cell(0))
+        page.record_commands()
+        slider = view.el.get_by_role("slider").first
+        where = view.el.get_by_role("application", name="Map of the codes")
+        number = view.el.get_by_role("spinbutton").first
+        before = page.cells()
+        controls = {
+            "slider": slider,
+            "number": number,
+            "map": where,
+            "button": view.el.get_by_role("button", name="Random"),
+            "check box": view.el.get_by_role("checkbox").first,
+            "select": view.el.get_by_role("combobox").first,
+            "tab": view.el.get_by_role("tab").first,
+            "text": view.el.get_by_label("The code as NumPy text"),
+            "between the controls": view.el,
+        }
+        view.el.get_by_text("Take it along").click()
+        slider.click()
+        number.click()
+        for key in ("Control+a", *"0.00"):
+            page.page.keyboard.press(key)
+        assert number.input_value() == "0.00", "the keys arrive in the field"
+        assert page.commands() == []
+        for name, control in controls.items():
+            control.click(position={"x": 5, "y": 5})
+            if name == "select":
+                page.page.keyboard.press("Enter")  # closes its list
+            for key in KEYS:
+                page.page.keyboard.press(key)
+            assert page.commands() == [], name
+        assert page.page.locator(".jp-Dialog").count() == 0
+        assert page.cells() == before and page.page.locator(".jp-Cell").count() == 2
+        assert page.page.locator(".jp-mod-multiSelected").count() == 0
+        slider.press("Escape")
+        page.page.keyboard.press("b")
+        assert page.commands() == ["notebook:insert-cell-below"], "Escape leaves the explorer"
+        assert list(page.errors()) == [] and page.console == []
+
+
+def test_after_a_change_of_theme_the_map_has_the_ink_of_the_new_one(tmp_path):
+    with lab.opened(CELLS, tmp_path) as page:
+        page.run_all()
+        view = View(page, page.cell(0))
+        where = view.el.get_by_role("application", name="Map of the codes")
+        light = view.pixels(where)
+        view.changes(page.dark, where, "the dark theme")
+        page.page.evaluate("new Promise((done) => setTimeout(done, 1500))")  # late style sheets
+        after = view.pixels(where)
+        view.changes(lambda: page.dark(False), where, "the light theme")
+        page.page.evaluate("new Promise((done) => setTimeout(done, 1500))")
+        assert view.pixels(where) == light
+        page.dark()
+        page.append("explorer")  # drawn in the dark from the beginning
+        fresh = View(page, page.cell(1))
+        other = fresh.el.get_by_role("application", name="Map of the codes")
+        page.page.wait_for_function(
+            f"([c, wanted]) => ({lab.PIXELS})(c) === wanted",
+            arg=[other.element_handle(), after],
+            timeout=10_000,
+        )
 
 
 def test_a_slow_decoder_builds_no_queue_and_python_moves_the_view(tmp_path):
@@ -140,14 +216,108 @@ def test_a_kernel_that_is_slow_is_waited_for_and_one_that_is_gone_is_said_to_be_
 
         for end in (page.restart_kernel, page.kill_kernel, page.shut_down_kernel):
             end()
-            view.el.get_by_role("slider").first.press("ArrowLeft")
+            slider = view.el.get_by_role("slider").first
+            view.changes(lambda: slider.press("ArrowLeft"), name="a slider without its kernel")
             view.el.get_by_role("status").get_by_text("run the cell again").wait_for(timeout=6000)
+            view.changes(lambda: view.el.get_by_role("button", name="Random").click())
+            view.el.get_by_role("tab", name="Your image").click()
+            original = view.el.get_by_role("img", name="The original")
+            view.settle(original)
+            pad = view.el.get_by_role("application", name="Drawing pad")
+            view.changes(lambda: view.drag(pad, (0.5, 0.1), (0.5, 0.9)), original, "drawing")
+            assert page.cell(0).locator(".vx").locator("visible=true").count() == 1
             if end == page.shut_down_kernel:
                 break
             page.run_all()
             view = View(page, page.cell(0))
-            assert view.el.get_by_role("status").inner_text() == ""
+            page.page.wait_for_function(
+                "s => s.textContent === ''",
+                arg=view.el.get_by_role("status").element_handle(),
+                timeout=20_000,
+            )
             view.changes(
                 lambda: view.el.get_by_role("slider").first.press("ArrowLeft"),
                 name="a slider after the cell has run again",
             )
+
+
+def alive(page, place):
+    "The explorer below `place` moves its picture, encodes and samples."
+    view = View(page, place)
+    view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
+    view.changes(lambda: view.el.get_by_role("button", name="Random").click(), name="Random")
+    view.el.get_by_role("tab", name="Your image").click()
+    original = view.el.get_by_role("img", name="The original")
+    view.settle(original)
+    pad = view.el.get_by_role("application", name="Drawing pad")
+    view.changes(lambda: view.drag(pad, (0.5, 0.1), (0.5, 0.9)), original, "drawing")
+    assert view.el.get_by_role("status").inner_text() == ""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    "A notebook of one's own that was run, saved and opened again in JupyterLab."
+    folder = tmp_path_factory.mktemp("saved")
+    with lab.opened(CELLS, folder) as page:
+        page.run_all()
+        View(page, page.cell(0))
+        page.save()
+        page.shut_down_kernel()
+        page.reopen()
+        alive(page, page.cell(0))
+        text = page.cell(0).locator(".jp-OutputArea").inner_text()
+        assert "not found" not in text and "Error" not in text
+        assert page.cell(0).locator(".vx").locator("visible=true").count() == 1
+        assert page.cell(0).get_by_text("Trust Notebook").locator("visible=true").count() == 0
+        known = "widget model not found"  # ipywidgets' own word about the output that we hide
+        assert [line for line in page.console if known not in line] == []
+    return page.file
+
+
+def test_a_saved_notebook_that_is_opened_again_is_alive(saved):
+    outputs = json.loads(saved.read_text())["cells"][0]["outputs"]
+    assert [len(o["data"].get("text/html", "")) > 0 for o in outputs] == [False, True]
+    assert sum(len(json.dumps(o)) for o in outputs) < 700_000
+
+
+def test_an_untrusted_notebook_shows_a_still_picture_and_the_word_trust(saved, tmp_path):
+    with lab.opened(saved, tmp_path) as page:  # another server, which has not signed it
+        output = page.cell(0).locator(".jp-OutputArea")
+        output.get_by_text("Trust Notebook").wait_for()
+        picture = output.get_by_role("img", name="A map of codes")
+        assert picture.evaluate("i => i.complete && i.naturalWidth > 600 && i.clientWidth > 300")
+        assert output.locator(".vx").count() == 0 and "Error" not in output.inner_text()
+        page.page.once("dialog", lambda d: d.accept())
+        page.command("notebook:trust")
+        page.page.locator(".jp-Dialog").get_by_role("button", name="Trust").click()
+        page.await_runs()
+        page.save()
+        page.reopen()
+        alive(page, page.cell(0))
+
+
+@contextmanager
+def offline(address):
+    "A page of Chromium's without any network, and what it asks for."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=lab.chromium(), args=lab.FLAGS)
+        tab = browser.new_page(viewport={"width": 1280, "height": 900})
+        own = ("file:", "data:", "blob:")
+        tab.route("**/*", lambda r: r.continue_() if r.request.url.startswith(own) else r.abort())
+        tab.goto(address)
+        try:
+            yield lab.Lab(tab, None, None)
+        finally:
+            browser.close()
+
+
+@pytest.mark.parametrize("execute", [False, True], ids=["as saved", "run by nbconvert"])
+def test_the_page_that_nbconvert_makes_is_alive(saved, tmp_path, execute):
+    options = ["--to", "html", "--output-dir", str(tmp_path), *["--execute"] * execute]
+    subprocess.run(
+        [sys.executable, "-m", "nbconvert", *options, str(saved)], check=True, capture_output=True
+    )
+    with offline((tmp_path / f"{saved.stem}.html").as_uri()) as page:
+        alive(page, page.page.locator("body"))

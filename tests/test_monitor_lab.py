@@ -91,7 +91,7 @@ def test_a_running_training_is_watched_paused_steered_and_stopped(tmp_path, rout
         page.wait(f"document.querySelector('.vaenb-monitor output').textContent !== '{chosen}'")
         await_epoch(page, epoch(panel) + 3)
 
-        button("Stop and keep the best").click()
+        button(re.compile("^Stop")).click()
         page.await_runs()
         assert list(page.errors()) == [] and page.console == []
         said = re.search(
@@ -110,6 +110,52 @@ def test_a_running_training_is_watched_paused_steered_and_stopped(tmp_path, rout
             "a still picture has taken the panel's place"
         )
         assert any("image/png" in o.get("data", {}) for o in page.cells()[1]["outputs"])
+
+
+def test_looks_follow_the_training_and_without_validation_nothing_is_the_best(tmp_path):
+    alone = """
+history = vae.fit(digits.train.x, epochs=5000, batch_size=128, callbacks=[Monitor(digits.val)])
+"""
+    with lab.opened([CELLS[0].replace('logs["val_elbo"]', "0"), alone], tmp_path) as page:
+        page.run_all(wait=False)
+        panel = page.cell(1).locator(".vaenb-monitor")
+        caption = panel.locator("figcaption", has_text="KL per dimension")
+        caption.get_by_text(re.compile("after .* epochs")).wait_for(timeout=60_000)
+        first = epoch(panel)
+        assert first < 40, (
+            "the first look of a trained model comes within seconds, not half a minute"
+        )
+        looked = float(re.search(r"after ([\d.]+) epochs", caption.inner_text())[1])
+        assert looked <= first
+        await_epoch(page, 5)
+        assert panel.get_by_role("button").all_inner_texts() == ["Pause", "Stop"]
+        assert "validation" not in panel.inner_text()
+        panel.get_by_role("button", name="Stop").click()
+        page.await_runs()
+        assert "the last weights stay" in page.text(1)
+
+
+def test_no_key_pressed_in_the_monitor_reaches_the_notebook(tmp_path):
+    with lab.opened(CELLS[:2], tmp_path) as page:
+        page.run_all(wait=False)
+        panel = page.cell(1).locator(".vaenb-monitor")
+        panel.get_by_role("img", name=re.compile("^ELBO")).wait_for(timeout=60_000)
+        page.record_commands()
+        button = panel.get_by_role("button", name="Pause")
+        for control in (panel.get_by_role("slider"), button):
+            for key in (*"00abddxm", "Control+a", "Shift+ArrowDown"):
+                control.press(key)
+        button.click()
+        panel.get_by_text("paused").wait_for()
+        for place in (panel.locator("svg").first, panel.get_by_role("progressbar"), panel):
+            place.click(position={"x": 2, "y": 2})
+            for key in (*"00abddxm", "Control+a"):
+                page.page.keyboard.press(key)
+        assert page.commands() == []
+        assert page.page.locator(".jp-Dialog").count() == 0
+        assert page.page.locator(".jp-CodeCell").count() == 2 and page.console == []
+        page.interrupt()
+        page.await_runs()
 
 
 def test_an_interrupted_training_leaves_a_picture_and_a_working_kernel(tmp_path):

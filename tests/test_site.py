@@ -25,7 +25,9 @@ def tool(name):
     return module
 
 
-site, readme, sitecheck = tool("site"), tool("readme"), tool("sitecheck")
+site, readme, sitecheck, sitelinks, sitepages = map(
+    tool, ("site", "readme", "sitecheck", "sitelinks", "sitepages")
+)
 URL = "https://books.invalid/tiny"
 PNG = b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\4\0\0\0\2").decode()
 QUARTO = """
@@ -93,7 +95,7 @@ CHAPTER = [
     code("#| default_exp one"),
     code("#| export\nimport math"),
     markdown(
-        "## Question\n\nHow large is $2^x$? Equation @eq-two says it, @fig-two shows it.\n\n$$ y = 2^x $$ {#eq-two}\n\nBack to [the start](../index.ipynb#start)."
+        "## Question\n\nHow large is $2^x$? Equation @eq-two says it, @fig-two shows it.\n\n$$ y = 2^x $$ {#eq-two}\n\nBack to [the start](../index.ipynb#start), with `double`."
     ),
     code('#| exports\ndef double(\n    x,  # any number\n):\n    "Twice * x."\n    return 2 * x'),
     code("double(3)", printed("six\n")),
@@ -146,13 +148,10 @@ def test_notebooks_become_a_clean_site(project):
         run.stdout + run.stderr
     )
     page = (project / "_docs" / "part" / "one.html").read_text()
-    assert '<h1 class="title" id="title">One</h1>' in page and "The first chapter" in page
+    assert '<h1 class="title">One</h1>' in page and "The first chapter" in page
     assert '<a href="#eq-two">Equation 1</a>' in page and '<a href="#fig-two">Figure 1</a>' in page
-    assert (
-        'alt="A rising curve."' in page
-        and "Figure 1: It doubles" in page
-        and 'width="4" height="2"' in page
-    )
+    assert 'alt="A rising curve."' in page and "Figure 1: It doubles" in page
+    assert '<details class="code-fold"><summary>Code of the figure</summary>' in page
     assert (
         '<details class="code-fold" open><summary>Exported source</summary>' in page
         and "Twice * x." in page
@@ -163,20 +162,66 @@ def test_notebooks_become_a_clean_site(project):
         'href="../downloads/10_one.ipynb"' in page
         and (project / "_docs" / "downloads" / "10_one.ipynb").exists()
     )
-    assert 'class="previous" rel="prev" href="../index.html"' in page and 'href="#question"' in page
+    assert '<a href="../index.html">A tiny book</a>' in page and 'href="#question"' in page
+    assert '<a href="#double" class="symbol"><code>double</code></a>' in page
     assert (
         '<a href="part/one.html#double"><code>double</code></a>'
         in (project / "_docs" / "api.html").read_text()
     )
     assert "/part/one.html): The first chapter" in (project / "_docs" / "llms.txt").read_text()
-    assert '"heading": "Question"' in (project / "_docs" / "search.js").read_text()
     assert not (project / "nbs" / "nbdev.yml").exists(), "the working tree stays as it was"
 
 
-def test_automatic_links_to_symbols_without_documentation_are_mended():
-    links = f"[`A`]({URL}/a.html#a), [`A.b`]({URL}/a.html#a.b), [`A.c`]({URL}/a.html#a.c), [`d`]({URL}/a.html#d), [d]({URL}/a.html#d)"
-    mended = f"[`A`]({URL}/a.html#a), [`A.b`]({URL}/a.html#a.b), [`A.c`]({URL}/a.html#a), `d`, [d]({URL}/a.html#d)"
-    assert site.mend_links(links, URL, {f"{URL}/a.html#a", f"{URL}/a.html#a.b"}) == mended
+def test_symbols_become_relative_links_and_nothing_stands_inside_a_link():
+    targets = {"A": ("part/a.ipynb", "a"), "A.b": ("part/a.ipynb", "a.b"), "d": ("d.ipynb", "d")}
+    linked = (
+        "`A`, `A.b()`, (`d`) and `e` [`A`](x.ipynb), [the `A`](x_(1).ipynb), ![`A`](a.png){#fig-a}"
+    )
+    assert sitelinks.link(linked, "part/a.ipynb", targets) == (
+        "[`A`](#a){.symbol}, [`A.b()`](#a.b){.symbol}, ([`d`](../d.ipynb#d){.symbol}) and `e` "
+        "[`A`](x.ipynb), [the `A`](x_(1).ipynb), ![`A`](a.png){#fig-a}"
+    )
+    for kept in (
+        "## The `A`",
+        "```python\n`A`\n```",
+        "$$ `A` $$",
+        '<a href="x">`A`</a>',
+        "``a `A` ``",
+        "[`A`]{.b}",
+        "[`A`][b]",
+    ):
+        assert sitelinks.link(kept, "index.ipynb", targets) == kept
+    assert sitelinks.link("## `A`\n`A`", "d.ipynb", targets).startswith("## `A`\n[`A`](part/")
+
+
+def test_only_names_that_mean_one_thing_are_linked(tmp_path):
+    """A method of any class, a method of Keras, a command, and a name that two modules define: of these only the qualified name."""
+    (tmp_path / "run.py").write_text(
+        "def fit(x): pass\ndef twin(x): pass\ndef score(x): pass\nclass Run:\n    def sample(self): pass\n    def plan(self): pass"
+    )
+    (tmp_path / "cli.py").write_text(
+        "def sample(x): pass\n@app.command()\ndef show(x): pass\ndef twin(x): pass"
+    )
+    names = {
+        "run": ["fit", "twin", "score", "Run", "Run.sample", "Run.plan"],
+        "cli": ["sample", "show", "twin"],
+    }
+    index = {
+        "syms": {
+            f"tiny.{m}": {f"tiny.{m}.{n}": (f"{m}.html#{n.lower()}", "") for n in symbols}
+            for m, symbols in names.items()
+        }
+    }
+    shown = {
+        "run": ["fit", "twin", "score", "Run", "Run.sample"],
+        "cli": ["sample", "show", "twin"],
+    }
+    pages = {f"{m}.ipynb": {"out": f"{m}.html", "shown": shown[m]} for m in names}
+    found = sitelinks.symbols(index, tmp_path, pages)
+    assert {name for name in found if "." not in name} == {"Run", "score"}
+    assert {"run.fit", "tiny.cli.sample", "cli.show", "cli.twin", "run.twin"} <= set(found)
+    assert found["Run.sample"] == ("run.ipynb", "run.sample")
+    assert found["Run.plan"] == ("run.ipynb", "run"), "a method without documentation: its class"
 
 
 def test_make_docs_fails_on_a_defect_and_on_a_folder_that_nbdev_skips(project):
@@ -210,9 +255,15 @@ def built(tmp_path):
             ],
         )
         (proc / "styles.css").write_text("body { color: black }")
-        pages = site.prepare(proc, tmp_path / "nbs", URL)
+        pages = site.prepare(proc, tmp_path / "nbs", {"syms": {}}, tmp_path)
         book = site.Book(
-            tmp_path / "nbs", quarto_yml, site.load(proc, pages), "tiny", "A tiny book.", URL
+            tmp_path / "nbs",
+            quarto_yml,
+            site.load(proc, pages),
+            "tiny",
+            "A tiny book.",
+            URL,
+            unclear={"fit"},
         )
         return out, site.preview(book, proc, out)
 
@@ -239,6 +290,22 @@ DEFECTS = {
     "dead anchor of the published site": (
         markdown("[f](https://books.invalid/tiny/index.html#f)"),
         "link to index.html#f: no such anchor",
+    ),
+    "absolute link to the own site": (
+        markdown("[f](https://books.invalid/tiny/index.html)"),
+        "names this site's own address",
+    ),
+    "link in a link": (
+        markdown("[[`VAE`](https://other.invalid/x)](https://other.invalid/y)"),
+        "raw Markdown is in sight",
+    ),
+    "link that is not closed": (
+        markdown("see [the `VAE`](index.ipynb"),
+        "raw Markdown is in sight: ](index.ipynb",
+    ),
+    "method name that leads to a command": (
+        markdown("After [`fit`](#fit){.symbol} it can.\n\n## Fit"),
+        "the word fit leads to a symbol, and is also the name of a method or command",
     ),
     "unknown cross-reference": (
         markdown("As @fig-gone shows."),
@@ -301,6 +368,89 @@ def test_defects_of_a_page_are_caught(built, name):
     cell, sentence = DEFECTS[name]
     found = built(cell)[1]
     assert any(f.startswith("index.html: ") and sentence in f for f in found), found
+
+
+def test_a_page_is_read_as_quarto_reads_it(built, monkeypatch):
+    """Quarto splits a source that is a string without keeping its newlines. Once `prepare` writes one, the page is mangled, and found."""
+    cells = [
+        markdown("## Fine\n\nA paragraph of its own.\n\n- one\n- two"),
+        code("#| exports\ndef double(x):\n    return 2 * x", printed("1\n2\n")),
+    ]
+    out, found = built(*cells)
+    page = (out / "index.html").read_text()
+    assert found == [] and "<h2>Fine</h2>" in page and page.count("<li>") > 1
+    cells = [c for c in json.loads((out.parent / "proc" / "index.ipynb").read_text())["cells"]]
+    for cell in cells:
+        texts = [cell["source"], *(o[k] for o in cell.get("outputs", []) for k in ["text"])]
+        assert all(isinstance(lines, list) for lines in texts)
+        assert all(line.endswith("\n") for lines in texts for line in lines[:-1])
+    monkeypatch.setattr(site, "keep_lines", lambda words: site.text(words))
+    for cell, sentence in [
+        (markdown("```{=html}\n<p>x</p>\n```\n\nwords"), "raw Markdown is in sight"),
+        (markdown("## Fine\n\n" + "A long paragraph. " * 9), "a heading swallows its paragraph"),
+        (markdown("words\n\n## Two"), "raw Markdown is in sight"),
+    ]:
+        assert any(sentence in f for f in built(cell)[1]), built(cell)[1]
+
+
+def test_the_share_of_exported_code_on_the_pages_is_measured(project, monkeypatch):
+    pages = {"part/10_one.ipynb": {"out": "part/one.html"}}
+    assert make_docs(project).returncode == 0
+    measure = lambda: sitecheck.visible(  # noqa: E731
+        project / "nbs", project / "_quarto.yml", project / "_docs", pages
+    )
+    assert measure() == {"Part": (5, 6)}, "all but the hidden import"
+    monkeypatch.setitem(sitecheck.VISIBLE, "Part", 0.9)
+    found = sitecheck.check_visible(measure())
+    assert found == ["Part: 83% of the exported lines are on its pages; at least 90% must be."]
+    page = project / "_docs" / "part" / "one.html"
+    page.write_text(page.read_text().replace("\n", " "))  # as Quarto mangles it
+    assert measure()["Part"][0] == 0
+    monkeypatch.setitem(sitecheck.VISIBLE, "Part", 0.8)
+    assert sitecheck.check_visible({"Part": (5, 6)}) == []
+
+
+def test_long_code_and_code_that_only_draws_is_folded():
+    def folded(cell):
+        cell = dict(cell, source=site.keep_lines(cell["source"]))
+        site.fold(cell)
+        return sitepages.options(cell["source"])[0].get("code-summary")
+
+    nbdev = '#| code-fold: show\n#| code-summary: "Exported source"\n'
+    lines = "\n".join(f"x{i} = {i}" for i in range(50))
+    assert folded(code(lines)) == "Code, 50 lines"
+    assert folded(code(nbdev + lines)) == "Exported source, 50 lines"
+    assert folded(code(nbdev + "x = 1")) == "Exported source"
+    assert folded(code("plot(x)", picture())) == "Code of the figure"
+    for source in (
+        "#| echo: false\nplot(x)",
+        "model.fit(x)\nplot(x)",
+        "assert plot(x)",
+        "def f(): pass",
+    ):
+        assert folded(code(source, picture())) is None
+    assert folded(code("plot(x)", picture(), printed("2\n"))) is None
+    assert folded(code("print(x)", printed("2\n"))) is None
+
+
+def test_what_show_doc_writes_is_mended():
+    words = '---\n\n[source](https://code.invalid/x.py#L2){target="_blank" style="float:right; font-size:smaller"}\n\n### f\n\n'
+    signature, doc = (
+        "```python\ndef f(x):\n```\n\n",
+        "*2 * x, (n,).*\n\n- x: a number `a*b`, or *none*",
+    )
+    out = {
+        "output_type": "display_data",
+        "metadata": {},
+        "data": {"text/markdown": words + signature + doc},
+    }
+    source = lambda fold: {"source": [f"#| code-fold: {fold}\n", "def f(x):\n", "    return 2 * x"]}  # noqa: E731
+    head = '### f {.symbol}\n\n[source](https://code.invalid/x.py#L2){.symbol-source target="_blank"}\n\n'
+    mended = "2 \\* x, (n,).\n\n- x: a number `a*b`, or \\*none\\*"
+    for following, kept in ((None, signature), (source("true"), signature), (source("show"), "")):
+        cell = code("show_doc(f)", json.loads(json.dumps(out)))
+        site.mend_show_doc(cell, following)
+        assert cell["outputs"][0]["data"]["text/markdown"] == head + kept + mended
 
 
 SOURCE_DEFECTS = {
@@ -411,6 +561,31 @@ def test_browser_reports_errors_requests_and_width(built, chromium):
         "too wide for a phone",
     ):
         assert any(words in f for f in found), found
+
+
+WIDE = "word " * 60
+CUT_OFF = {
+    "a code block or output": f"<div style='overflow: hidden'><pre style='overflow: auto'>{WIDE}</pre></div>",
+    "a formula": f"<math display='block' style='overflow-x: auto'><mi>{'x' * 99}</mi></math>",
+    "a table": f"<table style='display: block; overflow-x: auto'><tr><td style='white-space: nowrap'>{WIDE}</td></tr></table>",
+    "a picture": "<div style='overflow-x: auto'><img alt='x' src='data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7' style='width: 900px; max-width: none'></div>",
+}
+
+
+def test_browser_finds_what_is_cut_off(tmp_path, chromium):
+    """Each kind in a box that cuts or scrolls it, so that the page itself is not too wide; folded code is measured too; wrapped code fits."""
+    page = "<!DOCTYPE html><html lang='en'><title>x</title><body><main><h1>x</h1>{}</main>"
+    fine = f"<pre style='white-space: pre-wrap'>{WIDE}</pre><table><tr><td>{WIDE}</td></tr></table>"
+    (tmp_path / "fine.html").write_text(page.format(fine))
+    for i, defect in enumerate(CUT_OFF.values()):
+        (tmp_path / f"{i}.html").write_text(page.format(f"<details>{defect}</details>"))
+    found = sitecheck.check_browser(tmp_path, chromium)
+    for i, (kind, at) in enumerate(zip(CUT_OFF, (1400, 390, 390, 390))):
+        mine = [f for f in found if f.startswith(f"{i}.html")]
+        assert len(mine) == 1 and re.search(rf"{kind} is \d+ pixels too wide at {at}", mine[0]), (
+            found
+        )
+    assert not any(f.startswith("fine") for f in found), found
 
 
 EXPLORER = """<!DOCTYPE html><html lang="en"><title>x</title><body><main><h1>x</h1><div class="vaenb-explorer"></div></main><script>

@@ -24,6 +24,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = {"slow", "data", "gpu", "notest"}
 LIMIT_S = 60
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LARGE_PNG = 40_000  # letters; what is larger is kept with 256 colours
 # TensorFlow's start-up messages, written past Python, are about the machine and not about the chapter; Python's warnings are kept.
 KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False"]
@@ -87,9 +88,15 @@ def run(path, allowed):
         "widgets", None
     )  # a saved notebook has no kernel behind it: what its pages show must do without
     for i, cell in enumerate(nb.cells):
+        # A widget with nothing but its repr leaves no output; what stands behind it stays.
+        cell.get("outputs", [])[:] = [
+            out
+            for out in cell.get("outputs", [])
+            if WIDGET not in out.get("data", {}) or set(out["data"]) - {WIDGET, "text/plain"}
+        ]
         for out in cell.get("outputs", []):
             data = out.get("data", {})
-            data.pop("application/vnd.jupyter.widget-view+json", None)
+            data.pop(WIDGET, None)
             if "image/png" in data:
                 data["image/png"] = smaller(data["image/png"])
             if out.get("name") == "stderr":

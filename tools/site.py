@@ -1,11 +1,11 @@
 """Build the book's site and check it: `make docs`.
 
-    python tools/site.py                  # notebooks -> _proc -> _docs, checked, and opened in a browser
+    python tools/site.py                  # notebooks -> _proc -> _site, checked, and opened in a browser
     python tools/site.py --check FOLDER   # only the checks, over a site that is already built
 
-nbdev processes the notebooks (symbols become links, `show_doc` runs). pandoc renders them with the navigation of _quarto.yml;
-formulas are rendered here, with KaTeX from npm or else as MathML, so that a page asks no other host for anything.
-Where Quarto is installed it builds the official site into _site, and the same checks run over that.
+nbdev processes the notebooks (`show_doc` runs), `prepare` mends what it writes, and Quarto renders the site into _site.
+_docs holds the same pages without Quarto, as far as the checks need them: they run where Quarto cannot be installed.
+Formulas are rendered here, with KaTeX from npm or else as MathML, so that a page asks no other host for anything.
 """
 
 import argparse
@@ -24,21 +24,27 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from sitecheck import (
+from sitecheck import (  # noqa: E402
     check_browser,
     check_site,
     check_sources,
+    check_visible,
     find_chromium,
     hrefs,
+    long_lines,
     navigation,
     served,
     short,
     text,
-)  # noqa: E402
-from sitepages import Book, render, typeset  # noqa: E402
+    visible,
+)
+from sitelinks import ambiguous, definitions, link, modules, symbols  # noqa: E402
+from sitepages import Book, options, render, typeset  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 NPM = ["katex@0.16.22", "axe-core@4.10.3"]
+LONG = 40  # lines; longer code is folded
+EXCERPT = 1000  # letters of each section that Quarto's search index keeps
 
 
 # ---- nbdev: notebooks -> processed notebooks -------------------------------------------------------------------------------
@@ -60,10 +66,12 @@ def quiet():
 
 def process(root):
     "nbdev's processed notebooks in root/_proc, and sentences about what it left out or complained about."
+    from nbdev.config import get_config
     from nbdev.quarto import refresh_quarto_yml
     from nbdev.serve import proc_nbs
 
     os.chdir(root)  # nbdev reads settings.ini from here
+    get_config()["skip_procs"] = "add_links"  # tools/sitelinks.py makes the links
     refresh_quarto_yml()  # writes nbs/nbdev.yml from settings.ini; a _quarto.yml that exists is left alone
     found = [
         p.relative_to("nbs")
@@ -99,46 +107,42 @@ def front_matter(source):
     return (yaml.safe_load(match[1]) or {}, source[match.end() :]) if match else ({}, source)
 
 
-def prepare(proc, nbs, url):
+def prepare(proc, nbs, index, package):
     """Mend the processed notebooks for both renderers; returns {name: title, description, out, shown (the documented symbols)}.
 
-    HTML outputs become raw Markdown (Quarto would load jQuery from another host for them), what `show_doc` and the automatic links
-    get wrong is put right, and a link to the notebook is added.
+    Symbols become links, what `show_doc` gets wrong is put right, long code and code that only draws is folded, HTML outputs become
+    raw Markdown (Quarto would load jQuery from another host for them), and a link to the notebook is added. Every text is written
+    as a list of lines: of a string, Quarto loses the newlines.
     """
     notebooks = {
         p.relative_to(proc): json.loads(p.read_text(encoding="utf-8"))
         for p in sorted(proc.rglob("*.ipynb"))
     }
     pages = {name.as_posix(): page_meta(name, nb["cells"]) for name, nb in notebooks.items()}
-    anchors = {
-        f"{url}/{page['out']}#{symbol.lower()}"
-        for page in pages.values()
-        for symbol in page["shown"]
-    }
+    targets = symbols(index, package, pages)
     for name, nb in notebooks.items():
         nb["metadata"].pop("widgets", None)
+        for cell in nb["cells"]:
+            cell["source"] = keep_lines(cell["source"])
+            fold(cell)
         for cell, following in zip(nb["cells"], nb["cells"][1:] + [None]):
-            mend_outputs(cell)
-            mend_show_doc(
-                cell,
-                text(following["source"])
-                if following and "code-summary" in text(following["source"])
-                else "",
-            )
+            mend_show_doc(cell, following)
+            mend_outputs(cell, lambda words, page=name.as_posix(): link(words, page, targets))
             if cell["cell_type"] == "markdown":
-                cell["source"] = mend_links(text(cell["source"]), url, anchors)
+                words = link(text(cell["source"]), name.as_posix(), targets)
+                cell["source"] = keep_lines(words)
         if (nbs / name).exists():
-            link = f'<a class="notebook" href="{"../" * (len(name.parts) - 1)}downloads/{name.name}" download>Download this notebook</a>'
-            nb["cells"].insert(
-                1,
-                {
-                    "cell_type": "markdown",
-                    "metadata": {},
-                    "source": f"```{{=html}}\n<p>{link}</p>\n```",
-                },
-            )
+            href = f"{'../' * (len(name.parts) - 1)}downloads/{name.name}"
+            words = f'<p><a class="notebook" href="{href}" download>Download this notebook</a></p>'
+            source = keep_lines(f"```{{=html}}\n{words}\n```")
+            nb["cells"].insert(1, {"cell_type": "markdown", "metadata": {}, "source": source})
         (proc / name).write_text(json.dumps(nb), encoding="utf-8")
     return pages
+
+
+def keep_lines(words):
+    "A text as a list of lines, each with its newline."
+    return text(words).splitlines(keepends=True)
 
 
 def page_meta(name, cells):
@@ -159,53 +163,75 @@ def page_meta(name, cells):
     }
 
 
-def mend_links(markdown, url, anchors):
-    "nbdev links every symbol in backticks; where a page does not document it, link its class, or nothing."
+def fold(cell):
+    "Fold code that is long, and code that only draws the figure below it, so that a page reads as text, mathematics, code and pictures."
+    if cell["cell_type"] != "code":
+        return
+    opts, source = options(cell["source"])
+    if opts.get("echo") == "false" or opts.get("code-fold", "show") != "show":
+        return
+    exported = "code-fold" in opts  # nbdev's word for `#| exports`
+    if len(source) > LONG:
+        summary = f"{'Exported source' if exported else 'Code'}, {len(source)} lines"
+    elif not exported and only_draws(cell):
+        summary = "Code of the figure"
+    else:
+        return
+    rest = [line for line in cell["source"] if not re.match(r"#\|\s*code-(fold|summary):", line)]
+    cell["source"] = ["#| code-fold: true\n", f'#| code-summary: "{summary}"\n', *rest]
 
-    def mend(match):
-        words, target = match.groups()
-        owner = target.rpartition(".")[0] if "." in target.partition("#")[2] else ""
-        return (
-            f"[{words}]({target})"
-            if target in anchors
-            else f"[{words}]({owner})"
-            if owner in anchors
-            else words
-        )
 
-    return re.sub(rf"\[(`[^`]+`)\]\(({re.escape(url)}/[^)\s]+#[^)\s]+)\)", mend, markdown)
+def only_draws(cell):
+    "Does a cell show pictures alone, and neither check, define nor train anything?"
+    kinds = [set(out.get("data", {out["output_type"]: ""})) for out in cell["outputs"]]
+    if not kinds or not all(any(k.startswith("image/") for k in kind) for kind in kinds):
+        return False
+    teaches = (ast.Assert, ast.FunctionDef, ast.ClassDef)
+    nodes = list(ast.walk(ast.parse(text(cell["source"]))))
+    called = {
+        getattr(n.func, "attr", getattr(n.func, "id", "")) for n in nodes if isinstance(n, ast.Call)
+    }
+    trains = any(re.match(r"fit|compile|train", name) for name in called)
+    return not trains and not any(isinstance(n, teaches) for n in nodes)
 
 
-def mend_outputs(cell):
-    "HTML outputs as raw Markdown; no widget that needs a kernel."
+def mend_outputs(cell, linked):
+    "Outputs as lists of lines, HTML as raw Markdown, symbols in Markdown as links; no widget that needs a kernel."
     for out in cell.get("outputs", []):
         data = out.get("data", {})
         data.pop("application/vnd.jupyter.widget-view+json", None)
         if "text/html" in data:
             raw = text(data.pop("text/html")).strip()
             data.setdefault("text/markdown", f"`````{{=html}}\n{raw}\n`````")
+        if "text/markdown" in data:
+            data["text/markdown"] = linked(text(data["text/markdown"]))
+        for words, kind in [(out, "text"), *((data, kind) for kind in data if kind[:5] == "text/")]:
+            if kind in words:
+                words[kind] = keep_lines(words[kind])
 
 
-def mend_show_doc(cell, source):
-    """Three repairs of what `show_doc` writes: stars in the docstring stay stars, no link stands inside code, and the signature
-    goes where the symbol's whole source follows."""
+def mend_show_doc(cell, following):
+    """What `show_doc` writes, for the page: the signature goes where the symbol's whole source follows in sight, stars in the docstring
+    stay stars, the source is linked below the heading, which gets a class."""
     match = re.search(r"^show_doc\((\w+)", text(cell["source"]), re.M)
-    follows = match and re.search(rf"^(?:def|class) {match[1]}\b", source, re.M)
-    for out in cell.get("outputs", []) if match else []:
-        signature = re.compile(r"```python\n.*?\n```\n?", re.S)
-        markdown = text(out.get("data", {}).get("text/markdown"))
-        markdown = signature.sub(
-            lambda m: "" if follows else re.sub(r"\[(`[^`]+`)\]\([^)]+\)", r"\1", m[0]),
-            markdown,
-            count=1,
+    if match is None:
+        return
+    opts, source = options(following["source"]) if following else ({}, [])
+    sight = opts.get("code-fold") == "show" and re.search(
+        rf"^(?:def|class) {match[1]}\b", "".join(source), re.M
+    )
+    for out in cell["outputs"]:
+        words = text(out.get("data", {}).get("text/markdown")).removeprefix("---\n\n")
+        parts = re.match(r"(.*?)(```python\n.*?\n```\n?)(.*)", words, re.S)
+        head, signature, doc = parts.groups() if parts else (words, "", "")
+        head = re.sub(r"\{target=.*?\}", '{.symbol-source target="_blank"}', head)
+        head = re.sub(r"(.*?)(^#+ .*?$)\n*", r"\2 {.symbol}\n\n\1", head, flags=re.M | re.S)
+        doc = re.sub(r"^(\s*)\*(.+)\*$", r"\1\2", doc, count=1, flags=re.M)
+        doc = "`".join(
+            part if i % 2 else part.replace("*", r"\*") for i, part in enumerate(doc.split("`"))
         )
-        markdown = re.sub(
-            r"(?<=\n)\*(?!\*)(.+)\*\s*$",
-            lambda m: "*" + m[1].replace("*", r"\*") + "*",
-            markdown,
-            flags=re.S,
-        )
-        out["data"] = {"text/markdown": markdown}
+        signature = "" if sight or not signature else signature + "\n"
+        out["data"] = {"text/markdown": head + signature + doc.lstrip("\n")}
 
 
 def api_page(index, package, pages):
@@ -243,17 +269,12 @@ def api_page(index, package, pages):
 def docstrings(path):
     "The first line of each docstring of a module: {'VAE': ..., 'VAE.encode': ...}."
     found = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body if path.exists() else []:
-        members = (
-            [(f"{node.name}.{m.name}", m) for m in node.body if hasattr(m, "name")]
-            if isinstance(node, ast.ClassDef)
-            else []
-        )
-        for name, item in [(getattr(node, "name", ""), node), *members]:
-            if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                found[name] = (
-                    (ast.get_docstring(item) or "").partition("\n\n")[0].replace("\n", " ")
-                )
+    for name, (node, _) in definitions(path).items():
+        inside = node.body if isinstance(node, ast.ClassDef) else []
+        documented = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        members = [(f"{name}.{m.name}", m) for m in inside if isinstance(m, documented)]
+        for full, item in [(name, node), *members]:
+            found[full] = (ast.get_docstring(item) or "").partition("\n\n")[0].replace("\n", " ")
     return found
 
 
@@ -296,14 +317,18 @@ def load(proc, pages):
             "title": head["title"],
             "description": head.get("description", ""),
         }
-        sources[name] = (meta, [{"cell_type": "markdown", "source": body}])
+        sources[name] = (meta, [{"cell_type": "markdown", "source": keep_lines(body)}])
     return sources
 
 
 def finish(book, out):
-    "What both renderers need beside their pages: formulas, the notebooks to download, and llms.txt."
+    "What both renderers need beside their pages: formulas, a short search index, the notebooks to download, and llms.txt."
     if book.katex:
         typeset(out, book.katex)
+    if (search := out / "search.json").exists():
+        entries = json.loads(search.read_text(encoding="utf-8"))
+        entries = [{**entry, "text": entry["text"][:EXCERPT]} for entry in entries]
+        search.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
     (out / "downloads").mkdir()
     lines = [f"# {book.title}", "", f"> {book.description}", "", "## Chapters", ""]
     for name in dict.fromkeys([*hrefs(navigation(book.quarto_yml)[0]), *book.sources]):
@@ -316,26 +341,26 @@ def finish(book, out):
 
 
 def preview(book, proc, out):
-    "The site by pandoc; returns sentences about its defects."
+    "The pages as Quarto makes them, by pandoc; returns sentences about their defects."
     shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(proc, out, ignore=shutil.ignore_patterns("*.ipynb", "*.qmd", "*.yml", "_*"))
+    skipped = shutil.ignore_patterns("*.ipynb", "*.qmd", "*.yml", "*.scss", "_*")
+    shutil.copytree(proc, out, ignore=skipped)
     problems = render(book, out)
     finish(book, out)
-    return problems + check_site(out, book.url)
+    return problems + check_site(out, book.url, book.unclear)
 
 
-def official(book, proc, out):
+def official(book, proc, out, axe=None):
     "The site by Quarto; returns sentences about its defects, a browser's included."
-    run = subprocess.run(
-        ["quarto", "render", "--no-cache"], cwd=proc, capture_output=True, text=True
-    )
+    command = ["quarto", "render", "--no-cache"]
+    run = subprocess.run(command, cwd=proc, capture_output=True, text=True)
     if run.returncode:
         return [f"quarto render failed: {run.stderr.strip()[-500:]}"]
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(proc / "_docs", out)
     finish(book, out)
     with served(out) as base:
-        return check_site(out, book.url) + open_pages(out, base=base)
+        return check_site(out, book.url, book.unclear) + open_pages(out, axe, base)
 
 
 def open_pages(folder, axe=None, base=None):
@@ -358,11 +383,11 @@ def build(root, fetch=True):
         print("KaTeX is not here (it comes through npm and runs in node): formulas are MathML.")
     proc, problems = process(root)
     url = cfg["doc_host"] + cfg["doc_baseurl"]
-    pages = prepare(proc, root / "nbs", url)
     package = root / cfg["lib_path"]
     index = ast.literal_eval(
         (package / "_modidx.py").read_text(encoding="utf-8").partition("d = ")[2]
     )
+    pages = prepare(proc, root / "nbs", index, package)
     (proc / "api.qmd").write_text(api_page(index, package, pages), encoding="utf-8")
     book = Book(
         nbs=root / "nbs",
@@ -372,17 +397,25 @@ def build(root, fetch=True):
         description=cfg["description"],
         url=url,
         katex=npm and npm / "katex" / "dist",
+        unclear=ambiguous(modules(index, package)),
     )
+    axe = npm and npm / "axe-core" / "axe.min.js"
     problems += check_sources(book.nbs, book.quarto_yml)
-    problems += preview(book, proc, root / "_docs") + open_pages(
-        root / "_docs", npm and npm / "axe-core" / "axe.min.js"
-    )
+    problems += preview(book, proc, root / "_docs") + open_pages(root / "_docs", axe)
+    shares = visible(book.nbs, book.quarto_yml, root / "_docs", pages)
+    problems += check_visible(shares)
     print(f"{len(book.sources)} pages in _docs")
+    for section, (seen, total) in shares.items():
+        print(
+            f"  {section}: {seen} of {total} exported lines are on its pages ({seen / total:.0%})"
+        )
+    for sentence in long_lines(book.nbs):
+        print(f"  {sentence}")
     if shutil.which("quarto"):
-        problems += [f"_site/{sentence}" for sentence in official(book, proc, root / "_site")]
+        problems += [f"_site/{found}" for found in official(book, proc, root / "_site", axe)]
         print("Quarto's site in _site")
     else:
-        print("Quarto is not installed: only the preview was built.")
+        print("Quarto is not installed: only what the checks need was built.")
     return problems
 
 

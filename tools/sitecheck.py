@@ -1,8 +1,9 @@
 """Checks of a built site and of the notebooks behind it; each finding is one sentence that names the page and the defect.
 
 check_sources(nbs, quarto_yml)   what only the notebooks show: navigation, prose that nbdev drops, lists that pandoc does not see
-check_site(folder)               what the HTML shows: links, anchors, formulas, errors, other hosts, divs, alt texts, weight
-check_browser(folder)            what only a browser shows: console errors, requests, width on a phone
+check_site(folder)               what the HTML shows: links, anchors, raw Markdown, formulas, errors, other hosts, alt texts, weight
+check_browser(folder)            what only a browser shows: console errors, requests, what is cut off, contrast in light and dark
+check_visible(shares)            how much of the exported code a reader sees
 """
 
 import json
@@ -21,6 +22,12 @@ from urllib.parse import unquote
 import yaml
 
 LIMIT_BYTES = 3_000_000
+SEARCH_BYTES = 1_000_000
+WIDTHS = {"code": 100, "output": 88}  # columns; what is longer is wrapped on the site
+# The share of the exported lines that a reader sees, by section of the sidebar: it may only grow, up to 0.9.
+VISIBLE = {"Foundations": 0.51, "Models": 0.34, "Measurement": 0.78}
+SMALLEST = 10  # pixels of a formula's letters
+SWALLOWED = 120  # letters; a longer heading has taken in the paragraph below it
 GENERATED = {"api.qmd"}  # pages that have no notebook
 HOST = re.compile(r"(?:https?|wss?):|//")
 VOID = set("area base br col embed hr img input link meta param source track wbr".split())
@@ -32,6 +39,7 @@ LOADS = re.compile(
     r"""(?:\b(?:fetch|import|importScripts|WebSocket|EventSource|Worker)\s*\(?|\.src\s*=)\s*["'`]((?:https?:|wss?:)?//[^"'`]+)"""
 )
 URLS = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
+RAW = re.compile(r"\]\(|\]\{|\{=\w+\}|`|#{2,6} \w|^\s*# \w|^#\||(?<!\w)\*\*\w")
 TEX = re.compile(r"\$\$|\$(?!\d)|\\(?:[A-Za-z]{2,}\b|[()\[\]]\s)")
 
 
@@ -50,8 +58,14 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__(convert_charrefs=True)
         self.ids, self.links, self.loads, self.found = Counter(), [], [], []
-        self.sections, self.stack = [["", "", ""]], []  # sections: [id, heading, prose]
-        self.main = self.heading = False
+        self.stack, self.main = [], False
+        self.heading = self.symbol = (
+            None  # the words of the heading, and of the link to a symbol, that are being read
+        )
+        self.symbols, self.code = (
+            [],
+            [],
+        )  # the links to symbols: their words; what stands in code blocks
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, pairs):
@@ -97,8 +111,9 @@ class Page(HTMLParser):
         if tag == "main":
             self.main = True
         if tag in {"h2", "h3"} and self.main:
-            self.sections.append([attrs.get("id", ""), "", ""])
-            self.heading = True
+            self.heading = ""
+        if tag == "a" and "symbol" in classes:
+            self.symbol = ""
         if tag not in VOID:
             inherited = self.stack[-1][1] if self.stack else ""
             skip = tag in SKIP or classes & {"katex", "tex-error"}
@@ -118,7 +133,14 @@ class Page(HTMLParser):
             if self.stack.pop()[0] == tag:
                 break
         self.main &= tag != "main"
-        self.heading &= tag not in {"h2", "h3"}
+        self.code += ["\n"] if tag == "pre" else []
+        if tag in {"h2", "h3"} and self.heading is not None:
+            if len(self.heading) > SWALLOWED:
+                self.found.append(f"a heading swallows its paragraph: {short(self.heading)}")
+            self.heading = None
+        if tag == "a" and self.symbol is not None:
+            self.symbols.append(self.symbol.removesuffix("()"))
+            self.symbol = None
 
     def handle_data(self, data):
         tag, kind = self.stack[-1] if self.stack else ("", "")
@@ -132,14 +154,22 @@ class Page(HTMLParser):
             self.found.append(f"formula cannot be rendered: {short(data)}")
         if kind == "":
             self.prose(data)
-        if self.main and kind in {"", "code"}:
-            self.sections[-1][1 if self.heading else 2] += data
+        if kind == "code" and any(open_ == "pre" for open_, _ in self.stack):
+            self.code.append(data)
+        elif kind == "code" and data.startswith("{="):  # a block of HTML that lost its lines
+            self.found.append(f"raw Markdown is in sight: {short(data)}")
+        self.heading = self.heading if self.heading is None else self.heading + data
+        self.symbol = self.symbol if self.symbol is None else self.symbol + data
 
     def prose(self, data):
         if "?@" in data:
             self.found.append(f"unknown cross-reference {short(data[data.index('?@') + 1 :], 30)}")
         if re.search(r"^\s*:::|:::\s*\{", data, re.M):
             self.found.append(f"malformed div: {short(data[data.index(':::') :])}")
+        if self.main and (match := RAW.search(data)):
+            self.found.append(
+                f"raw Markdown is in sight: {short(data[max(0, match.start() - 20) :])}"
+            )
         if match := TEX.search(data):
             self.found.append(
                 f"TeX outside of a formula, or unbalanced dollars: {short(data[max(0, match.start() - 10) :])}"
@@ -167,8 +197,8 @@ def local_files(urls, page, folder):
 
 def check_links(links, page, folder, anchors, site_url):
     for url in dict.fromkeys(links):
-        inside = site_url and url.startswith(site_url)
-        if inside:
+        if site_url and url.startswith(site_url):
+            yield f"link to {url} names this site's own address; a relative link works everywhere"
             url = os.path.relpath(folder / url[len(site_url) :].lstrip("/"), page.parent)
         if re.match(r"[a-z][a-z0-9+.-]*:|//", url) or url in {"", "#", "#top"}:
             continue
@@ -181,8 +211,10 @@ def check_links(links, page, folder, anchors, site_url):
             yield f"link to {url}: no such anchor on that page"
 
 
-def check_site(folder, site_url=""):
-    "Sentences about the defects of every page of a built site; links that start with `site_url` count as internal."
+def check_site(folder, site_url="", unclear=frozenset()):
+    """Sentences about the defects of every page of a built site.
+
+    Links that start with `site_url` count as internal; a name in `unclear` is no symbol's alone, so no word of prose may lead to one."""
     folder = Path(folder).resolve()
     pages = {path: Page(path) for path in sorted(folder.rglob("*.html"))}
     anchors = {path: set(page.ids) for path, page in pages.items()}
@@ -192,6 +224,11 @@ def check_site(folder, site_url=""):
         found += check_links(page.links, path, folder, anchors, site_url)
         found += [f"asks another host for {short(url)}" for url in page.loads if HOST.match(url)]
         found += [f"the id {name} stands there {n} times" for name, n in page.ids.items() if n > 1]
+        found += [
+            f"the word {name} leads to a symbol, and is also the name of a method or command"
+            for name in page.symbols
+            if name in unclear
+        ]
         files, lost = local_files(page.loads, path, folder)
         weight = path.stat().st_size + sum(f.stat().st_size for f in files)
         if weight > LIMIT_BYTES:
@@ -199,6 +236,10 @@ def check_site(folder, site_url=""):
         problems += [
             f"{path.relative_to(folder)}: {sentence}." for sentence in dict.fromkeys(found + lost)
         ]
+    search = folder / "search.json"
+    if search.exists() and search.stat().st_size > SEARCH_BYTES:
+        weight = f"{search.stat().st_size / 1e6:.1f} MB; the limit is {SEARCH_BYTES / 1e6:.0f} MB"
+        problems.append(f"search.json: weighs {weight}.")
     for path in sorted(folder.rglob("*.css")):
         urls = [a or b for a, b in URLS.findall(path.read_text(encoding="utf-8"))]
         lost = [
@@ -253,6 +294,63 @@ def check_sources(nbs, quarto_yml):
             f"{name}: the saved output holds an error: {short(o['ename'] + ': ' + o['evalue'])}."
             for o in errors
         )
+
+
+def long_lines(nbs):
+    "Sentences about the lines of code and of saved output that are wrapped on the site, because they are too long for it."
+    for path in sorted(nbs.rglob("*.ipynb")):
+        if any(part.startswith((".", "_")) for part in path.relative_to(nbs).parts):
+            continue
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = [c for c in cells if c["cell_type"] == "code"]
+        texts = {
+            "code": [text(c["source"]) for c in cells],
+            "output": [
+                text(o.get("text") or o.get("data", {}).get("text/plain"))
+                for c in cells
+                for o in c["outputs"]
+                if not any(k.startswith("image/") for k in o.get("data", {}))
+            ],
+        }
+        for kind, found in texts.items():
+            lines = [line for words in found for line in words.splitlines() if line[:2] != "#|"]
+            wide = [line for line in lines if len(line) > WIDTHS[kind]]
+            if wide:
+                longest = f"the longest has {max(map(len, wide))} columns"
+                yield f"{path.relative_to(nbs).as_posix()}: {len(wide)} lines of {kind} are longer than {WIDTHS[kind]}; {longest}."
+
+
+def visible(nbs, quarto_yml, folder, pages):
+    """How many exported lines stand in sight, or folded, on the pages of each section of the sidebar: {section: (seen, all)}.
+
+    It is measured on the built pages, so it also finds a page whose code was lost or mangled."""
+    shares = {}
+    for entry in navigation(quarto_yml)[0]:
+        chapters = hrefs(entry["contents"]) if "section" in dict.fromkeys(entry) else []
+        seen = total = 0
+        for name in chapters:
+            if name not in pages:
+                continue
+            shown = "".join(Page(folder / pages[name]["out"]).code).splitlines()
+            shown = {line.strip() for line in shown}
+            for cell in json.loads((nbs / name).read_text(encoding="utf-8"))["cells"]:
+                if re.match(r"(?:#\|.*\n)*#\|\s*exports?\b", text(cell["source"])):
+                    lines = [line.strip() for line in text(cell["source"]).splitlines()]
+                    lines = [line for line in lines if line and not line.startswith("#|")]
+                    total += len(lines)
+                    seen += sum(line in shown for line in lines)
+        if total:
+            shares[entry["section"]] = seen, total
+    return shares
+
+
+def check_visible(shares):
+    "Sentences about the sections that show less of their exported code than they must."
+    return [
+        f"{section}: {seen / total:.0%} of the exported lines are on its pages; at least {VISIBLE[section]:.0%} must be."
+        for section, (seen, total) in shares.items()
+        if seen / total < VISIBLE.get(section, 0)
+    ]
 
 
 def check_title(prose):
@@ -318,6 +416,15 @@ def served(folder):
         server.server_close()
 
 
+# What must fit a phone; of a formula by KaTeX, not its hidden twin for screen readers.
+WIDE = ".katex-display, math[display=block]:not(.katex math), main table, main img"
+PHONE, PHONE_390, DESKTOP = (
+    {"width": 360, "height": 740},
+    {"width": 390, "height": 844},
+    {"width": 1400, "height": 900},
+)
+
+
 def check_browser(folder, chromium, base=None, axe=None):
     "Sentences about what happens when a browser opens every page of `folder` from `base` (default: file://)."
     from playwright.sync_api import sync_playwright
@@ -331,41 +438,87 @@ def check_browser(folder, chromium, base=None, axe=None):
     problems = []
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=flags.split())
-        tab = browser.new_page(viewport={"width": 1280, "height": 800})
+        tab = browser.new_page(viewport=DESKTOP)
         seen = []
-        tab.on(
-            "console",
-            lambda m: (
-                seen.append(f"the console says: {short(m.text, 200)}")
-                if m.type == "error"
-                else None
-            ),
-        )
+
+        def listen(message):
+            if message.type == "error":
+                seen.append(f"the console says: {short(message.text, 200)}")
+
+        def admit(route):
+            if route.request.url.startswith((base, "data:", "blob:")):
+                route.continue_()
+            else:
+                seen.append(f"asks for {short(route.request.url)}")
+                route.abort()
+
+        tab.on("console", listen)
         tab.on("pageerror", lambda e: seen.append(f"a script fails: {short(str(e), 200)}"))
-        tab.route(
-            "**/*",
-            lambda r: (
-                r.continue_()
-                if r.request.url.startswith((base, "data:", "blob:"))
-                else (seen.append(f"asks for {short(r.request.url)}"), r.abort())
-            ),
-        )
+        tab.route("**/*", admit)
         for path in sorted(folder.rglob("*.html")):
             seen.clear()
             name = path.relative_to(folder).as_posix()
-            tab.set_viewport_size({"width": 1280, "height": 800})
+            tab.emulate_media(color_scheme="light")
+            tab.set_viewport_size(DESKTOP)
             tab.goto(f"{base}/{name}", wait_until="load")
             seen += move_sliders(tab)
-            tab.set_viewport_size({"width": 360, "height": 740})
+            seen += cut_off(tab, "main pre", DESKTOP)
+            tab.set_viewport_size(PHONE_390)
+            seen += cut_off(tab, WIDE, PHONE_390)
+            tab.set_viewport_size(PHONE)
             wide = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             if wide > 0:
-                seen.append(f"is {wide} pixels too wide for a phone of 360 pixels")
+                seen.append(f"is {wide} pixels too wide for a phone of {PHONE['width']} pixels")
             if axe:
                 seen += run_axe(tab, axe)
-                tab.emulate_media(color_scheme="light")
             problems += [f"{name}: {sentence}." for sentence in dict.fromkeys(seen)]
         browser.close()
     return problems
+
+
+def cut_off(tab, selector, size):
+    "Sentences about the elements that reach beyond a box that cuts or scrolls them, or beyond the text; what is folded is opened before."
+    found = tab.evaluate(
+        """(selector) => {
+        document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+        const right = (element) => {  // where its contents end; of a formula, without its twin for screen readers
+            const parts = element.querySelectorAll(element.localName === "math" ? "*" : ".katex-html > .base"), range = document.createRange();
+            range.selectNodeContents(element);
+            const boxes = element.localName === "img" ? [element.getBoundingClientRect()]
+                : parts.length ? [...parts].map((part) => part.getBoundingClientRect()) : [...range.getClientRects()];
+            return Math.max(...boxes.map((box) => box.right));
+        };
+        const limit = (element) => {  // the right edge of the innermost box that cuts, or of the text
+            let edge = Infinity;
+            for (let box = element.localName === "img" ? element.parentElement : element; box; box = box.parentElement) {
+                const main = box.localName === "main", style = getComputedStyle(box);
+                if (main || (style.overflowX !== "visible" && style.display !== "inline"))
+                    edge = Math.min(edge, box.getBoundingClientRect().left + box.clientLeft + box.clientWidth);
+                if (main) break;
+            }
+            return edge;
+        };
+        return [...document.querySelectorAll(selector)].filter((element) => element.getClientRects().length)
+            .map((element) => [Math.round(right(element) - limit(element)), element.localName,
+                (element.querySelector("annotation") || element).textContent || element.getAttribute("src")])
+            .filter(([over]) => over > 1);
+    }""",
+        selector,
+    )
+    kinds = {"pre": "a code block or output", "table": "a table", "img": "a picture"}
+    small = tab.evaluate(
+        """(smallest) => [...document.querySelectorAll(".katex-display")]
+        .filter((box) => box.querySelector(".katex-html").getClientRects().length && parseFloat(getComputedStyle(box).fontSize) < smallest)
+        .map((box) => [Math.round(parseFloat(getComputedStyle(box).fontSize)), box.querySelector("annotation").textContent])""",
+        SMALLEST,
+    )
+    return [
+        f"{kinds.get(tag, 'a formula')} is {over} pixels too wide at {size['width']}: {short(words)}"
+        for over, tag, words in found
+    ] + [
+        f"a formula fits at {size['width']} only in {px} pixels, and {SMALLEST} can be read: {short(words)}"
+        for px, words in small
+    ]
 
 
 def move_sliders(tab):
@@ -396,6 +549,10 @@ def run_axe(tab, axe):
     tab.evaluate(Path(axe).read_text(encoding="utf-8"))
     for scheme, rules in (("light", ["wcag2a", "wcag2aa"]), ("dark", ["color-contrast"])):
         tab.emulate_media(color_scheme=scheme)
+        tab.wait_for_timeout(150)  # Quarto changes its style sheets by script
+        tab.wait_for_function(
+            "[...document.querySelectorAll('link[rel=stylesheet]')].every((link) => link.sheet)"
+        )
         found = tab.evaluate(
             "(rules) => axe.run({runOnly: rules, resultTypes: ['violations'], preload: false})",
             rules,

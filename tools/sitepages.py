@@ -1,7 +1,10 @@
-"""The preview's pages: cells of processed notebooks -> Markdown -> pandoc -> HTML, with the navigation of _quarto.yml.
+"""Pages as Quarto makes them, without Quarto: what the checks of `make docs` look at where it is not installed.
 
-render(book, out)            write every page, the search index, the preview's style and script
-typeset(folder, katex)       render the formulas of all pages with KaTeX, in one run of node
+markdown(cells, ...)         the Markdown that Quarto writes for the cells of a processed notebook
+render(book, out)            every page, with Quarto's elements and classes, through pandoc
+typeset(folder, katex)       the formulas of all pages by KaTeX, in one run of node; after Quarto too
+
+Everything that a reader's page has besides (search, the theme's style, the menu on phones) is Quarto's alone.
 """
 
 import html
@@ -16,10 +19,11 @@ from pathlib import Path
 from string import Template
 
 import yaml
-from sitecheck import HOST, Page, hrefs, navigation, text
+from sitecheck import HOST, hrefs, navigation, text
 
 PREVIEW = Path(__file__).resolve().parent / "preview"
 FORMULA = re.compile(r'<span\s+class="math (inline|display)">(.*?)</span>', re.S)
+FAR = re.compile(r'<(script|link)[^>]*(?:src|href)="https?://[^"]*katex[^"]*"[^>]*>(?:</script>)?')
 
 
 @dataclass
@@ -33,21 +37,29 @@ class Book:
     description: str
     url: str  # where the site is published
     katex: Path = None  # KaTeX's files; None: formulas become MathML
+    unclear: frozenset = frozenset()  # names that are no symbol's alone
 
 
-# ---- cells -> Markdown -----------------------------------------------------------------------------------------------------
+# ---- cells -> Markdown, as Quarto reads a notebook -------------------------------------------------------------------------
+
+
+def lines(source):
+    "The lines of a cell as Quarto takes them: a list as it is; a string is split, and its newlines are lost."
+    return source.splitlines() if isinstance(source, str) else source
 
 
 def options(source):
-    "A cell's `#| key: value` directives, and its source without them."
-    pairs = dict(re.findall(r"^#\|\s*([\w-]+):?[ \t]*(.*?)[ \t]*$", source, re.M))
-    pairs = {k: str(yaml.safe_load(v)) if v[:1] in {'"', "'"} else v for k, v in pairs.items()}
-    return pairs, re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip("\n")
+    "A cell's `#| key: value` lines as a dictionary, and the lines below them."
+    given = [line for line in source if line.startswith("#|")]
+    pairs = [re.match(r"#\|\s*([\w-]+):[ \t]*(.*?)\s*$", line) for line in given]
+    values = {m[1]: str(yaml.safe_load(m[2])) if m[2][:1] in "'\"" else m[2] for m in pairs if m}
+    return values, [line for line in source if not line.startswith("#|")]
 
 
-def block(body, kind, attributes=""):
+def block(body, kind="", attributes=""):
     fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", body)), default=0))
-    return f"::: {{.{kind}}}\n{fence}{attributes}\n{body.rstrip()}\n{fence}\n:::"
+    code = f"{fence}{attributes}\n{body.rstrip()}\n{fence}"
+    return f"::: {{{kind}}}\n{code}\n:::" if kind else code
 
 
 def raw(markup):
@@ -56,49 +68,42 @@ def raw(markup):
 
 def output(out, opts, picture):
     "One saved output as Markdown."
-    data = out.get("data", {})
+    data, kind = out.get("data", {}), f".cell-output .cell-output-{out.get('name', 'display')}"
     if out["output_type"] == "stream":
-        return block(text(out["text"]), f"cell-output .cell-output-{out['name']}")
+        return block(text(out["text"]), kind)
     if out["output_type"] == "error":
-        return block(f"{out['ename']}: {out['evalue']}", "cell-output .cell-output-error")
-    for kind in ("image/svg+xml", "image/png", "image/jpeg"):
-        if kind in data:
-            src, size = picture(kind, text(data[kind]))
-            label, caption = opts.get("label", ""), opts.get("fig-cap", "")
-            name = f"#{label} " if label.startswith("fig-") else ""
-            alt = html.escape(opts.get("fig-alt", ""), quote=True)
-            return f'![{caption}]({src}){{{name}alt="{alt}"{size}}}'
-    if "text/markdown" in data:
-        return f"::: {{.cell-output .cell-output-display}}\n{text(data['text/markdown'])}\n:::"
-    if "text/latex" in data:
-        return text(data["text/latex"])
-    return (
-        block(text(data["text/plain"]), "cell-output .cell-output-display")
-        if "text/plain" in data
-        else ""
-    )
+        return block(f"{out['ename']}: {out['evalue']}", ".cell-output .cell-output-error")
+    if image := next((k for k in ("image/svg+xml", "image/png", "image/jpeg") if k in data), None):
+        label = f"#{opts['label']} " if opts.get("label", "").startswith("fig-") else ""
+        alt = html.escape(opts.get("fig-alt", ""), quote=True)
+        words = f'![{opts.get("fig-cap", "")}]({picture(image, text(data[image]))}){{{label}alt="{alt}"}}'
+    elif "text/markdown" in data or "text/latex" in data:
+        words = text(data.get("text/markdown") or data["text/latex"])
+    else:
+        return block(text(data["text/plain"]), kind) if "text/plain" in data else ""
+    return words if opts.get("output") == "asis" else f"::: {{{kind}}}\n{words}\n:::"
 
 
 def code_cell(cell, picture):
     "A code cell's visible source and outputs as Markdown."
-    opts, source = options(text(cell["source"]))
+    opts, source = options(lines(cell["source"]))
     if opts.get("include") == "false":
         return ""
     parts = []
-    if source and opts.get("echo") != "false":
-        shown = block(source, "cell-code", "python")
-        if opts.get("code-fold", "false") != "false":
-            opened = " open" if opts["code-fold"] == "show" else ""
+    if "".join(source).strip() and opts.get("echo") != "false":
+        shown = block("".join(source).strip("\n"), attributes="{.python .cell-code}")
+        if (fold := opts.get("code-fold", "false")) != "false":
             summary = html.escape(opts.get("code-summary", "Code"))
-            before = f'<details class="code-fold"{opened}><summary>{summary}</summary>'
-            shown = f"{raw(before)}\n\n{shown}\n\n{raw('</details>')}"
+            head = f'<details class="code-fold"{" open" * (fold == "show")}><summary>{summary}</summary>'
+            shown = f"{raw(head)}\n\n{shown}\n\n{raw('</details>')}"
         parts.append(shown)
     if opts.get("output") != "false":
         parts += filter(None, (output(out, opts, picture) for out in cell.get("outputs", [])))
-    return "::: {.cell}\n" + "\n\n".join(parts) + "\n:::" if parts else ""
+    body = "\n\n".join(parts)
+    return f"::: {{.cell}}\n{body}\n:::" if parts and opts.get("output") != "asis" else body
 
 
-def to_markdown(cells, assets, prefix):
+def markdown(cells, assets, prefix):
     "The cells as pandoc's Markdown; pictures are written into the folder `assets`, which the page reaches as `prefix`."
     count = 0
 
@@ -106,65 +111,50 @@ def to_markdown(cells, assets, prefix):
         nonlocal count
         count += 1
         assets.mkdir(parents=True, exist_ok=True)
-        name, raw = (
-            f"figure-{count}.{kind[6:9]}",
-            data.encode() if kind.endswith("xml") else b64decode(data),
-        )
-        (assets / name).write_bytes(raw)
-        size = (
-            f" width={int.from_bytes(raw[16:20])} height={int.from_bytes(raw[20:24])}"
-            if kind == "image/png"
-            else ""
-        )
-        return f"{prefix}/{name}", size
+        name = f"figure-{count}.{kind[6:9]}"
+        (assets / name).write_bytes(data.encode() if kind.endswith("xml") else b64decode(data))
+        return f"{prefix}/{name}"
 
-    blocks = (
-        code_cell(c, picture) if c["cell_type"] == "code" else text(c["source"])
+    return "\n\n".join(
+        code_cell(c, picture) if c["cell_type"] == "code" else "".join(lines(c["source"]))
         for c in cells
         if c["cell_type"] != "raw"
     )
-    return "\n\n".join(blocks)
 
 
-def cross_references(markdown):
+def cross_references(words):
     "Number labelled equations and figures; returns the Markdown and what each label is called."
     names = {}
 
+    def number(kind, label):
+        names[label] = f"{kind} {1 + sum(label[:3] == known[:3] for known in names)}"
+        return names[label]
+
     def equation(match):
-        names[match[2]] = f"Equation {1 + sum(k.startswith('eq-') for k in names)}"
-        return f"::: {{#{match[2]} .equation}}\n{match[1]}\n\n[({names[match[2]].split()[1]})]{{.number}}\n:::"
+        which = number("Equation", match[2]).split()[1]
+        return f"::: {{#{match[2]} .equation}}\n{match[1]}\n\n[({which})]{{.number}}\n:::"
 
     def figure(match):
-        names[match[3]] = f"Figure {1 + sum(k.startswith('fig-') for k in names)}"
-        return f"![{names[match[3]]}: {match[1]}]({match[2]}){{#{match[3]}"
+        return f"![{number('Figure', match[3])}: {match[1]}]({match[2]}){{#{match[3]}"
 
-    markdown = re.sub(
-        r"(\$\$(?:(?!\$\$).)+\$\$)[ \t]*\{#(eq-[\w-]+)\}", equation, markdown, flags=re.S
-    )
-    markdown = re.sub(r"!\[((?:[^\]\n]|\](?!\())*)\]\(([^)\s]+)\)\{#(fig-[\w-]+)", figure, markdown)
-    names.update({label: "Section" for label in re.findall(r"\{#(sec-[\w-]+)", markdown)})
-    names.update({label: "Table" for label in re.findall(r"\{#(tbl-[\w-]+)", markdown)})
-    return markdown, names
+    words = re.sub(r"(\$\$(?:(?!\$\$).)+\$\$)[ \t]*\{#(eq-[\w-]+)\}", equation, words, flags=re.S)
+    words = re.sub(r"!\[((?:[^\]\n]|\](?!\())*)\]\(([^)\s]+)\)\{#(fig-[\w-]+)", figure, words)
+    for kind, name in (("sec", "Section"), ("tbl", "Table")):
+        names.update(dict.fromkeys(re.findall(rf"\{{#({kind}-[\w-]+)", words), name))
+    return words, names
 
 
 # ---- Markdown -> pages -----------------------------------------------------------------------------------------------------
 
 
-def pandoc(markdown, math):
+def pandoc(words, math):
     "An HTML fragment, and pandoc's complaints about divs (formulas that it cannot convert stay visible and are found later)."
     import pypandoc
 
+    command = [pypandoc.get_pandoc_path(), "-f", "markdown", "-t", "html5", "--wrap=none"]
     run = subprocess.run(
-        [
-            pypandoc.get_pandoc_path(),
-            "-f",
-            "markdown-smart",
-            "-t",
-            "html5",
-            "--wrap=none",
-            f"--{math}",
-        ],
-        input=markdown,
+        [*command, "--section-divs", f"--{math}"],
+        input=words,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -173,18 +163,16 @@ def pandoc(markdown, math):
 
 
 def relink(body, name, book):
-    "Links between notebooks, and to the published site, as links between pages."
+    "Links between notebooks as links between pages."
     here = os.path.dirname(name)
 
     def move(match):
         path, hashed, anchor = html.unescape(match[1]).partition("#")
-        target = book.sources.get(os.path.normpath(os.path.join(here, path)), [{}])[0].get("out")
-        if path.startswith(book.url):
-            target = path[len(book.url) :].strip("/") or "index.html"
+        found = book.sources.get(os.path.normpath(os.path.join(here, path)))
+        if found is None:
+            return match[0]
         return (
-            match[0]
-            if target is None
-            else f'href="{html.escape(os.path.relpath(target, here or ".") + hashed + anchor)}"'
+            f'href="{html.escape(os.path.relpath(found[0]["out"], here or ".") + hashed + anchor)}"'
         )
 
     return re.sub(r'href="([^"]+)"', move, body)
@@ -192,139 +180,103 @@ def relink(body, name, book):
 
 def render(book, out):
     "Write the pages of a book into `out`; returns sentences. With KaTeX, formulas stay TeX until `typeset` renders them."
-    index, problems = [], []
+    problems = []
     for name, (meta, cells) in book.sources.items():
         target = out / meta["out"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        markdown, names = cross_references(
-            to_markdown(cells, target.with_name(target.stem + "_files"), target.stem + "_files")
-        )
-        summary = (
-            f"\n::: {{.description}}\n{meta['description']}\n:::\n" if meta["description"] else ""
-        )
-        body, complaints = pandoc(
-            f"# {meta['title']} {{#title .title}}\n{summary}\n{markdown}",
-            "katex" if book.katex else "mathml",
-        )
+        files = target.stem + "_files"
+        words, names = cross_references(markdown(cells, target.with_name(files), files))
+        body, complaints = pandoc(words, "katex" if book.katex else "mathml")
+
+        def reference(match, names=names):
+            label = match[1]
+            return (
+                f'<a href="#{label}">{names[label]}</a>'
+                if label in names
+                else f"<strong>?@{label}</strong>"
+            )
+
         body = re.sub(
             r'<span class="citation" data-cites="((?:fig|eq|tbl|sec)-[\w-]+)">.*?</span>',
-            lambda m: (
-                f'<a href="#{m[1]}">{names[m[1]]}</a>'
-                if m[1] in names
-                else f"<strong>?@{m[1]}</strong>"
-            ),
+            reference,
             body,
-        )
-        body = re.sub(
-            r"<table.*?</table>", lambda m: f'<div class="table">{m[0]}</div>', body, flags=re.S
         )
         target.write_text(framed(book, name, relink(body, name, book)), encoding="utf-8")
         problems += [f"{meta['out']}: malformed div: {words}" for words in complaints]
-        for anchor, heading, words in Page(target).sections:
-            url = meta["out"] + (f"#{anchor}" if anchor else "")
-            index.append(
-                {
-                    "page": meta["title"],
-                    "heading": heading,
-                    "url": url,
-                    "text": " ".join(words.split())[:1500],
-                }
-            )
-    (out / "search.js").write_text(
-        f"window.SEARCH = {json.dumps(index, ensure_ascii=False)};\n", encoding="utf-8"
-    )
-    for asset in ("preview.css", "preview.js"):
-        shutil.copy(PREVIEW / asset, out)
+    shutil.copy(PREVIEW / "preview.css", out)
     return problems
 
 
 def framed(book, name, body):
-    "A page: the body within the template's bar, chapter list, table of contents and links to the neighbours."
+    "A page: the body within the navigation, the page's title and its table of contents."
     pages = {source: meta for source, (meta, _) in book.sources.items()}
     sidebar, navbar = navigation(book.quarto_yml)
     order = [source for source in dict.fromkeys(hrefs(sidebar)) if source in pages]
-    title = (
-        pages[name]["title"]
-        if pages[name]["out"] == "index.html"
-        else f"{pages[name]['title']} | {book.title}"
-    )
-    root = "../" * pages[name]["out"].count("/")
-    template = Template((PREVIEW / "page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=html.escape(title),
+    at = order.index(name) if name in order else None
+    around = [] if at is None else order[max(0, at - 1) : at] + order[at + 1 : at + 2]
+    meta, here = pages[name], (name, pages)
+    html_format = yaml.safe_load(book.quarto_yml.read_text(encoding="utf-8")).get("format", {})
+    after = html_format.get("html", {}).get("include-after-body", [])
+    return Template((PREVIEW / "page.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(meta["title"]),
         site=html.escape(book.title),
-        description=html.escape(pages[name]["description"], quote=True),
-        root=root,
+        description=re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(meta["description"])),
+        root="../" * meta["out"].count("/"),
         body=body,
         toc=contents(body),
-        turn=turn(name, order, pages, root),
-        sidebar=chapters(sidebar, name, pages, root),
-        navbar="\n".join(item(entry, name, pages, root) for entry in navbar),
+        sidebar=chapters(sidebar, *here),
+        navbar="\n".join(item(entry, *here) for entry in navbar),
+        turn="\n".join(item(neighbour, *here) for neighbour in around),
+        after="\n".join(part["text"] for part in after),
     )
 
 
-def item(entry, name, pages, root):
+def item(entry, name, pages):
     "One link of the navigation; a page that does not exist is left out (`check_sources` reports it)."
     entry = {"href": entry} if isinstance(entry, str) else entry
     href, label = entry["href"], entry.get("text")
-    if HOST.match(href):
-        return f'<a href="{html.escape(href)}">{html.escape(label or href)}</a>'
-    if href not in pages:
+    if not HOST.match(href) and href not in pages:
         return ""
     here = ' aria-current="page"' if href == name else ""
-    return f'<a href="{root}{pages[href]["out"]}"{here}>{html.escape(label or pages[href]["title"])}</a>'
+    if href in pages:
+        label = label or pages[href]["title"]
+        href = "../" * pages[name]["out"].count("/") + pages[href]["out"]
+    return f'<a href="{html.escape(href)}"{here}>{html.escape(label or href)}</a>'
 
 
-def chapters(entries, name, pages, root):
+def chapters(entries, name, pages):
     parts = []
     for entry in entries:
         if isinstance(entry, dict) and "section" in entry:
-            inside = chapters(entry["contents"], name, pages, root)
-            parts += (
-                [f'<li><span class="part">{html.escape(entry["section"])}</span>\n{inside}</li>']
-                if inside
-                else []
+            inside = chapters(entry["contents"], name, pages)
+            parts += [f"<li><span>{html.escape(entry['section'])}</span>\n{inside}</li>"] * bool(
+                inside
             )
-        elif link := item(entry, name, pages, root):
+        elif link := item(entry, name, pages):
             parts.append(f"<li>{link}</li>")
     return "<ul>\n" + "\n".join(parts) + "\n</ul>" if parts else ""
 
 
 def contents(body):
     "The page's own table of contents."
-    found = re.findall(r'<h([23])[^>]*? id="([^"]+)"[^>]*>(.*?)</h\1>', body, re.S)
-    lines = [
+    found = re.findall(r'<section id="([^"]+)"[^>]*>\s*<h([23])[^>]*>(.*?)</h\2>', body, re.S)
+    entries = (
         f'<li class="level{level}"><a href="#{anchor}">{re.sub("</?a[^>]*>", "", words)}</a></li>'
-        for level, anchor, words in found
-    ]
-    return "<p>On this page</p>\n<ul>\n" + "\n".join(lines) + "\n</ul>" if lines else ""
+        for anchor, level, words in found
+    )
+    return "<h2>On this page</h2>\n<ul>\n" + "\n".join(entries) + "\n</ul>" if found else ""
 
 
-def turn(name, order, pages, root):
-    at = order.index(name) if name in order else None
-    sides = (
-        {}
-        if at is None
-        else {
-            "previous": order[at - 1] if at else None,
-            "next": order[at + 1] if at + 1 < len(order) else None,
-        }
-    )
-    return "\n".join(
-        f'<a class="{side}" rel="{side[:4]}" href="{root}{pages[p]["out"]}"><span>{side.title()}</span> '
-        f"{html.escape(pages[p]['title'])}</a>"
-        for side, p in sides.items()
-        if p
-    )
+# ---- formulas --------------------------------------------------------------------------------------------------------------
 
 
 def typeset(folder, katex):
     "Render the formulas of every page in `folder`; a formula that fails is marked, and found by the checks. Adds KaTeX's style and fonts."
-    paths = list(Path(folder).rglob("*.html"))
+    pages = {p: p.read_text(encoding="utf-8") for p in Path(folder).rglob("*.html")}
     found = {
         (html.unescape(tex), kind == "display")
-        for p in paths
-        for kind, tex in FORMULA.findall(p.read_text(encoding="utf-8"))
+        for page in pages.values()
+        for kind, tex in FORMULA.findall(page)
     }
     keys = sorted(found)
     run = subprocess.run(
@@ -342,28 +294,16 @@ def typeset(folder, katex):
         failed = f'<span class="tex-error" title="{html.escape(result.get("error", ""))}">{match[2]}</span>'
         return result.get("html", failed)
 
-    for path in paths:
-        page = FORMULA.sub(formula, path.read_text(encoding="utf-8"))
-        page = re.sub(
-            r'<(script|link)[^>]*(?:src|href)="https?://[^"]*katex[^"]*"[^>]*>(?:</script>)?',
-            "",
-            page,
-        )  # Quarto's, from another host
-        style = f'<link rel="stylesheet" href="{"../" * (len(path.relative_to(folder).parts) - 1)}katex/katex.min.css">'
-        path.write_text(
-            page if style in page else page.replace("</head>", style + "\n</head>"),
-            encoding="utf-8",
-        )
+    for path, page in pages.items():
+        page = FAR.sub("", FORMULA.sub(formula, page))  # Quarto takes KaTeX from another host
+        root = "../" * (len(path.relative_to(folder).parts) - 1)
+        style = f'<link rel="stylesheet" href="{root}katex/katex.min.css">'
+        if style not in page:  # before the book's own style, which refines it
+            page = re.sub(r'(?=<link[^>]*styles\.css")|(?=</head>)', style + "\n", page, count=1)
+        path.write_text(page, encoding="utf-8")
     target = Path(folder) / "katex"
-    shutil.copytree(
-        katex / "fonts",
-        target / "fonts",
-        ignore=shutil.ignore_patterns("*.ttf", "*.woff"),
-        dirs_exist_ok=True,
-    )
-    style = re.sub(
-        r",url\([^)]+\.(?:woff|ttf)\) format\([^)]+\)",
-        "",
-        (katex / "katex.min.css").read_text(encoding="utf-8"),
-    )
+    old = shutil.ignore_patterns("*.ttf", "*.woff")
+    shutil.copytree(katex / "fonts", target / "fonts", ignore=old, dirs_exist_ok=True)
+    style = (katex / "katex.min.css").read_text(encoding="utf-8")
+    style = re.sub(r",url\([^)]+\.(?:woff|ttf)\) format\([^)]+\)", "", style)
     (target / "katex.min.css").write_text(style, encoding="utf-8")

@@ -7,11 +7,13 @@ __all__ = ['SCALES', 'minibatch_log_weights', 'batch_log_prob', 'BetaTC', 'dip_p
            'WAE']
 
 # %% ../nbs/models/25_aggregate.ipynb #04faa2d9
+import math
+
 import keras
 from keras import ops
 
-from .distribution import normal_log_prob
-from .vae import ELBO, DiagonalNormal, Objective, Prior
+from .distribution import Distribution, IndependentNormal, normal_log_prob, sample_each
+from .vae import ELBO, Objective
 
 # %% ../nbs/models/25_aggregate.ipynb #d0e4ed2c
 def minibatch_log_weights(n, n_data, estimator="stratified"):
@@ -19,7 +21,7 @@ def minibatch_log_weights(n, n_data, estimator="stratified"):
 
     - n (int): B, examples in the batch
     - n_data: N, examples in the data set
-    - estimator: or "weighted"
+    - estimator (str): "stratified" or "weighted"
 
     Returns (n, n) float32.
     """
@@ -55,7 +57,7 @@ class BetaTC(Objective):
     - beta (float >= 0): weight of the total correlation
     - alpha (float >= 0): weight of the mutual information
     - gamma (float >= 0): weight of the dimension-wise KL
-    - estimator: or "weighted"
+    - estimator (str): "stratified" or "weighted"
     - n_data (int): size of the training set; None: learned from the data
     """
 
@@ -87,31 +89,44 @@ class BetaTC(Objective):
             name="size",
         )
 
+    levels = False
+
     @property
     def ready(self):
-        return float(self.size.value) > 0
+        "Whether the size of the training set is known."
+        return float(ops.convert_to_numpy(ops.convert_to_tensor(self.size))) > 0
 
     def adapt(self, x):
+        """Takes the size of the training set.
+
+        - x (n, ...): training data
+        """
         self.size.assign(len(x))
 
-    def check(self, model):
-        if not isinstance(model.posterior, DiagonalNormal):
+    def begin_fit(self, n, initial_epoch=0):
+        "Takes the number of examples that are trained on, unless `n_data` was given."
+        super().begin_fit(n, initial_epoch)
+        if self.n_data is None and n is not None:
+            self.size.assign(n)
+
+    def check(self, q, p):
+        "ValueError unless q has independent normal coordinates."
+        if type(q) is not IndependentNormal:
             raise ValueError(
-                f"BetaTC compares the coordinates' densities, which {model.posterior} does not have one by one: use DiagonalNormal()"
+                f"BetaTC compares the coordinates' densities, which {type(q).__name__} does not "
+                "have one by one: use DiagonalNormal()"
             )
 
-    def loss(self, terms, model, training=False):
+    def loss(self, trace, training=False):
         "The loss per example in nats, (n,); it depends on the other members of the batch."
-        z, log_qz_x = terms["z"][:, 0], terms["log_qz_x"][:, 0]
+        z, log_qz_x, log_pz = trace.z[:, 0], trace.log_qz_x[:, 0], trace.log_pz[:, 0]
         weight = minibatch_log_weights(ops.shape(z)[0], self.size, self.estimator)
-        log_qz, each = batch_log_prob(z, terms["params"]["mu"], terms["params"]["logvar"], weight)
+        log_qz, each = batch_log_prob(z, trace.q.mu, trace.q.logvar, weight)
         product = ops.sum(each, axis=-1)
-        price = (
-            self.alpha * (log_qz_x - log_qz)
-            + self.beta * (log_qz - product)
-            + self.gamma * (product - terms["log_pz"][:, 0])
-        )
-        return price - terms["log_px_z"][:, 0]
+        information = self.alpha * (log_qz_x - log_qz)
+        correlation = self.beta * (log_qz - product)
+        dimensions = self.gamma * (product - log_pz)
+        return information + correlation + dimensions - trace.log_px_z[:, 0]
 
 # %% ../nbs/models/25_aggregate.ipynb #b97bc765
 def dip_penalty(mu, variance=None, off_diagonal=10.0, diagonal=10.0):
@@ -159,20 +174,25 @@ class DIP(ELBO):
             version=version, off_diagonal=float(off_diagonal), diagonal=float(diagonal), **kwargs
         )
 
-    def check(self, model):
-        super().check(model)
-        if self.version == 2 and not isinstance(model.posterior, DiagonalNormal):
+    levels = False
+
+    def check(self, q, p):
+        "ValueError for version 2 where the variances are not all there is to q."
+        super().check(q, p)
+        if self.version == 2 and type(q) is not IndependentNormal:
             raise ValueError(
-                f"DIP of version 2 adds up variances, and {model.posterior} has more than variances: use DiagonalNormal(), or version=1"
+                f"DIP of version 2 adds up variances, and {type(q).__name__} has more than "
+                "variances: use DiagonalNormal(), or version=1"
             )
 
-    def loss(self, terms, model, training=False):
-        "The loss per example in nats, (n,); the penalty is the batch's, and the same for all its members."
-        params = terms["params"]
-        variance = model.posterior.variance(params) if self.version == 2 else None
-        return super().loss(terms, model, training) + dip_penalty(
-            model.posterior.mean(params), variance, self.off_diagonal, self.diagonal
-        )
+    def loss(self, trace, training=False):
+        """The loss per example in nats, (n,).
+
+        The penalty is the batch's, and the same for all its members.
+        """
+        variance = trace.q.variance() if self.version == 2 else None
+        penalty = dip_penalty(trace.q.mean(), variance, self.off_diagonal, self.diagonal)
+        return super().loss(trace, training) + penalty
 
 # %% ../nbs/models/25_aggregate.ipynb #481fe5d5
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -183,7 +203,7 @@ def kernel_mean(a, b, kernel="imq", exclude_diagonal=False):
 
     - a (n, d)
     - b (m, d)
-    - kernel: or "rbf"
+    - kernel (str): "imq" or "rbf"
     - exclude_diagonal: whether to leave out the pairs (i, i)
 
     Returns scalar in [0, 1].
@@ -204,7 +224,7 @@ def mmd(a, b, kernel="imq"):
 
     - a (n, d)
     - b (m, d)
-    - kernel: or "rbf"
+    - kernel (str): "imq" or "rbf"
 
     Returns scalar; may be slightly negative.
     """
@@ -217,58 +237,63 @@ def mmd(a, b, kernel="imq"):
 # %% ../nbs/models/25_aggregate.ipynb #c422c1cc
 @keras.saving.register_keras_serializable("vaenb")
 class InfoVAE(ELBO):
-    """Reconstruction, (1 - alpha) KL, and (alpha + scale - 1) MMD between all codes and the prior.
+    """Reconstruction, (1 - alpha) KL, and (alpha + mmd_weight - 1) MMD between all codes and the prior.
 
     - alpha (float <= 1): how much of each example's KL is taken away
-    - scale (float): lambda; alpha + scale - 1 must not be negative
-    - kernel: or "rbf"
-    - warmup (int): as ELBO, for the KL
-    - cycle (int): as ELBO
+    - mmd_weight (float): lambda; alpha + lambda - 1 must not be negative
+    - kernel (str): "imq" or "rbf"
+    - **kwargs: n_samples, warmup, cycle and kl, as ELBO
+
+    Source: Zhao et al. 2019, eq. 6.
     """
 
-    arguments = ("alpha", "scale", "kernel", "warmup", "cycle")
+    arguments = ("alpha", "mmd_weight", "kernel", "n_samples", "warmup", "cycle", "kl")
 
-    def __init__(self, alpha=0.0, scale=1000.0, kernel="imq", *, warmup=0, cycle=None, **kwargs):
-        if not alpha <= 1 or not alpha + scale >= 1:
+    def __init__(self, alpha=0.0, mmd_weight=1000.0, kernel="imq", **kwargs):
+        if not alpha <= 1 or not alpha + mmd_weight >= 1:
             raise ValueError(
-                f"alpha is {alpha} and scale is {scale}, but alpha must not pass 1 and alpha + scale must be at least 1, or a distance would be rewarded"
+                f"alpha is {alpha} and mmd_weight is {mmd_weight}, but alpha must not pass 1 and "
+                "their sum must be at least 1, or a distance would be rewarded"
             )
         if kernel not in ("imq", "rbf"):
             raise ValueError(f"kernel is {kernel!r}, but it must be 'imq' or 'rbf'")
-        super().__init__(
-            1.0 - alpha,
-            warmup=warmup,
-            cycle=cycle,
-            alpha=float(alpha),
-            scale=float(scale),
-            kernel=kernel,
-            **kwargs,
-        )
+        own = {"alpha": float(alpha), "mmd_weight": float(mmd_weight), "kernel": kernel}
+        super().__init__(1.0 - alpha, **own, **kwargs)
 
-    def check(self, model):
-        if type(model.prior).sample is Prior.sample:
+    def check(self, q, p):
+        "ValueError where the prior cannot be sampled."
+        super().check(q, p)
+        if type(p).sample is Distribution.sample:
             raise ValueError(
-                f"{self} compares codes with samples of the prior, but {model.prior} cannot be sampled: use another prior, or ELBO()"
+                f"{self} compares codes with samples of the prior, but {type(p).__name__} cannot "
+                "be sampled: use another prior, or ELBO()"
             )
 
-    def loss(self, terms, model, training=False):
-        "The loss per example in nats, (n,); the MMD is the batch's, and the same for all its members."
-        z = terms["z"][:, 0]
-        wanted = model.prior.sample(ops.shape(z)[0], None if training else model.eval_seed)
-        return super().loss(terms, model, training) + (self.alpha + self.scale - 1) * mmd(
-            z, wanted, self.kernel
-        )
+    def loss(self, trace, training=False):
+        """The loss per example in nats, (n,).
+
+        The MMD is the batch's, and the same for all its members.
+        """
+        size = math.prod(trace.z.shape[2:])
+        z = ops.reshape(trace.z[:, 0], (-1, size))
+        seed = self.seed_generator if training else 777
+        wanted = ops.reshape(sample_each(trace.p, ops.shape(z)[0], seed), (-1, size))
+        distance = mmd(z, wanted, self.kernel)
+        return super().loss(trace, training) + (self.alpha + self.mmd_weight - 1) * distance
 
 
 @keras.saving.register_keras_serializable("vaenb")
 class WAE(InfoVAE):
     """The Wasserstein autoencoder with an MMD penalty: InfoVAE without the individual KL.
 
-    - scale (float >= 0): weight of the MMD
-    - kernel: or "rbf"
+    - mmd_weight (float >= 0): weight of the MMD
+    - kernel (str): "imq" or "rbf"
+    - **kwargs: n_samples, warmup, cycle and kl, as ELBO
+
+    Source: Tolstikhin et al. 2018.
     """
 
-    arguments = ("scale", "kernel")
+    arguments = ("mmd_weight", "kernel", "n_samples", "warmup", "cycle", "kl")
 
-    def __init__(self, scale=100.0, kernel="imq", **kwargs):
-        super().__init__(1.0, scale, kernel, **kwargs)
+    def __init__(self, mmd_weight=100.0, kernel="imq", **kwargs):
+        super().__init__(1.0, mmd_weight, kernel, **kwargs)

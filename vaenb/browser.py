@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from .autoencoder import Autoencoder
+from .autoencoder import Autoencoder, LinearCode
 from vaenb.likelihood import (
     Bernoulli,
     BetaBinomial,
@@ -34,7 +34,9 @@ BLOCK = 32
 
 
 def quantize(w):
-    """Whole numbers in [-127, 127], and a scale for each `BLOCK` rows of each channel, so that q * scale is within scale / 2 of `w`.
+    """Integers q in [-127, 127], and a scale for each `BLOCK` rows of each channel.
+
+    The product q * scale is within scale / 2 of `w`.
 
     - w (..., channels): weights, the output channel last; what stands before it counts as rows
 
@@ -64,7 +66,8 @@ class Weights:
         value, start = np.asarray(value, "float32"), len(self.bytes)
         if not (np.abs(value) < {"float16": 65504, "int8": 8e6}.get(dtype, np.inf)).all():
             raise ValueError(
-                f"the network has weights that are not finite or too large for {dtype}: train it again from the last good weights."
+                f"the network has weights that are not finite or too large for {dtype}: train it"
+                " again from the last good weights."
             )
         parts = quantize(value) if dtype == "int8" else (value.astype(dtype),)
         for part in parts:
@@ -117,7 +120,8 @@ def activation_step(function, owner="the network"):
     name = _NAMES.get(function)
     if name is None:
         raise ValueError(
-            f"{owner} uses the activation {getattr(function, '__name__', function)!r}, which cannot run in a browser: use one of {', '.join(ACTIVATIONS)}."
+            f"{owner} uses the activation {getattr(function, '__name__', function)!r}, which cannot"
+            f" run in a browser: use one of {', '.join(ACTIVATIONS)}."
         )
     return None if name == "linear" else _OPTIONS.get(name, {"name": name})
 
@@ -140,7 +144,8 @@ def _dense(layer, weights, shapes, shape):
 def _conv(layer, weights, shapes, shape):
     if layer.groups != 1:
         raise ValueError(
-            f"{layer.name} convolves in {layer.groups} groups, which cannot run in a browser: use groups=1."
+            f"{layer.name} convolves in {layer.groups} groups, which cannot run in a browser: use"
+            " groups=1."
         )
     reach = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate)]
     pad = _pads(reach, layer.strides, shapes[0], shape) if layer.padding == "same" else [0, 0]
@@ -160,7 +165,8 @@ def _conv(layer, weights, shapes, shape):
 def _conv_transpose(layer, weights, shapes, shape):
     if layer.output_padding is not None or tuple(layer.dilation_rate) != (1, 1):
         raise ValueError(
-            f"{layer.name} is transposed with output_padding or dilation_rate, which cannot run in a browser: leave them out."
+            f"{layer.name} is transposed with output_padding or dilation_rate, which cannot run in"
+            " a browser: leave them out."
         )
     kernel = np.transpose(layer.kernel, (3, 0, 1, 2))  # Keras: (height, width, out, in)
     pad = (
@@ -221,7 +227,8 @@ def _window(sign, edges):
 def _upsample(layer, weights, shapes, shape):
     if layer.interpolation not in ("nearest", "bilinear"):
         raise ValueError(
-            f"{layer.name} interpolates by {layer.interpolation!r}, which cannot run in a browser: use 'nearest' or 'bilinear'."
+            f"{layer.name} interpolates by {layer.interpolation!r}, which cannot run in a browser:"
+            " use 'nearest' or 'bilinear'."
         )
     return {"op": {"nearest": "repeat"}.get(layer.interpolation, "bilinear"), "size": layer.size}
 
@@ -248,7 +255,8 @@ def _channels_last(layer, shape):
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     if [a % (len(shape) + 1) for a in axes] != [len(shape)]:
         raise ValueError(
-            f"{layer.name} works along the axis {layer.axis}, but in a browser it must be the last one."
+            f"{layer.name} works along the axis {layer.axis}, but in a browser it must be the last"
+            " one."
         )
 
 
@@ -368,7 +376,7 @@ LAYERS = {
 
 # %% ../nbs/seeing/61_browser.ipynb #3fee0c07
 class Steps:
-    "The steps of a network in the order in which they run; value 0 is the input, and step i gives value i + 1."
+    "The steps of a network in their order; value 0 is the input, and step i gives value i + 1."
 
     def __init__(self, input_shape, dtype):
         self.weights, self.steps, self.shapes = Weights(dtype), [], [tuple(input_shape)]
@@ -383,7 +391,7 @@ class Steps:
         return len(self.steps)
 
     def layer(self, layer, inputs):
-        "The number of the value that the layer makes of others; a model inside a model is unfolded."
+        "Number of the value that the layer makes of others; a model inside a model is unfolded."
         if isinstance(layer, keras.Sequential):
             for part in layer.layers:
                 inputs = [self.layer(part, inputs)]
@@ -394,11 +402,13 @@ class Steps:
             return inputs[0]
         if type(layer) not in LAYERS:
             raise ValueError(
-                f"The layer {layer.name!r} is a {type(layer).__name__}, which cannot run in a browser; these can: {', '.join(sorted(t.__name__ for t in LAYERS))}."
+                f"The layer {layer.name!r} is a {type(layer).__name__}, which cannot run in a"
+                f" browser; these can: {', '.join(sorted(t.__name__ for t in LAYERS))}."
             )
         if getattr(layer, "data_format", None) == "channels_first":
             raise ValueError(
-                f"The layer {layer.name!r} has its channels first, but in a browser they must come last."
+                f"The layer {layer.name!r} has its channels first, but in a browser they must come"
+                " last."
             )
         shapes = [self.shapes[i] for i in inputs]
         given = [(None, *shape) for shape in shapes]
@@ -410,7 +420,8 @@ class Steps:
         "The number of the value that a Functional model makes of others: its calls, deepest first."
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ValueError(
-                f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but in a browser a network has one of each."
+                f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but"
+                " in a browser a network has one of each."
             )
         number = {id(tensor): i for tensor, i in zip(model.inputs, inputs)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
@@ -437,12 +448,12 @@ class Steps:
 
 # %% ../nbs/seeing/61_browser.ipynb #6e116a48
 def pack_network(network, dtype="float16"):
-    """The network as `makeNetwork` of network.js reads it; ValueError, in one sentence, for a layer that it does not know.
+    """The network as `makeNetwork` of network.js reads it.
 
     - network: Keras model of built-in layers, Functional or Sequential, one input and one output
     - dtype (of the kernels): "float32", "float16" or "int8"; biases and gains stay float32
 
-    Returns dict that JSON can hold.
+    Returns dict that JSON can hold. Raises ValueError for a layer that cannot run in a browser.
     """
     steps = Steps(network.input_shape[1:], dtype)
     return steps.packed(steps.layer(network, [0]))
@@ -455,9 +466,11 @@ def mean_step(likelihood):
 
     Returns dict.
     """
-    rate = lambda: np.exp(
-        -np.atleast_1d(keras.ops.convert_to_numpy(likelihood.log_scale()))
-    ).tolist()
+
+    def rate():
+        log_scale = keras.ops.convert_to_numpy(likelihood.log_scale())
+        return np.exp(-np.atleast_1d(log_scale)).tolist()
+
     known = {
         Bernoulli: lambda: {"name": "sigmoid"},
         ContinuousBernoulli: lambda: {"name": "continuous_bernoulli"},
@@ -473,7 +486,8 @@ def mean_step(likelihood):
     }
     if type(likelihood) not in known:
         raise ValueError(
-            f"{type(likelihood).__name__} is a likelihood whose mean cannot run in a browser; these can: {', '.join(sorted(t.__name__ for t in known))}."
+            f"{type(likelihood).__name__} is a likelihood whose mean cannot run in a browser; these"
+            f" can: {', '.join(sorted(t.__name__ for t in known))}."
         )
     return known[type(likelihood)]()
 
@@ -495,8 +509,9 @@ def _head(model):
     """Returns kernel, bias and activation of the layer that gives the code; None where there is no
     such layer.
     """
-    if type(model).codes is Autoencoder.codes:
-        return model.head.kernel, model.head.bias, model.head.activation
+    if type(model).codes is Autoencoder.codes and type(model.bottleneck) is LinearCode:
+        head = model.bottleneck.head
+        return head.kernel, head.bias, head.activation
     if type(model).codes is VAE.codes and type(model.posterior) in (DiagonalNormal, FullNormal):
         d, heads = model.latent_dim, model.posterior.heads
         return np.asarray(heads.kernel)[:, :d], np.asarray(heads.bias)[:d], heads.activation
@@ -518,14 +533,15 @@ def _pack_encoder(model, dtype):
 
 # %% ../nbs/seeing/61_browser.ipynb #acb28560
 def pack_model(model, dtype=None, encoder=True, max_bytes=2500000):
-    """The model as `makeModel` of network.js reads it; ValueError, in one sentence, where a part is unknown or all is too large.
+    """The model as `makeModel` of network.js reads it.
 
     - model: a built VAE or Autoencoder
     - dtype (of the kernels): "float16", "int8", or None: the finer of the two that fits
     - encoder (bool): whether the page can encode
     - max_bytes (int): of both networks as text
 
-    Returns dict that JSON can hold.
+    Returns dict that JSON can hold. Raises ValueError where a part cannot run in a browser, or
+    the model is larger than `max_bytes`.
     """
     if type(model).means not in (LatentModel.means, Autoencoder.means):
         raise ValueError(
@@ -543,7 +559,8 @@ def pack_model(model, dtype=None, encoder=True, max_bytes=2500000):
         if size <= max_bytes:
             return packed
     raise ValueError(
-        f"The model takes {size:,} bytes in {kind}, but max_bytes is {max_bytes:,}: make the networks smaller, or allow more."
+        f"The model takes {size:,} bytes in {kind}, but max_bytes is {max_bytes:,}: make the"
+        " networks smaller, or allow more."
     )
 
 # %% ../nbs/seeing/61_browser.ipynb #320c48ae

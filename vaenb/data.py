@@ -10,6 +10,8 @@ __all__ = ['NAMES', 'Split', 'example_grid', 'png_uri', 'Dataset', 'split_rows',
 import base64
 import html
 import io
+import numbers
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,19 +24,29 @@ from vaenb.shapes import (
     SHAPE_NAMES,
     ShapeImages,
     batches,
+    ceil_div,
     factor_classes,
     factor_values,
 )
+from .source import as_array, column_names, listed, missing_values
 
 # %% ../nbs/foundations/10_data.ipynb #ddf9b33b
 @dataclass(eq=False, repr=False)
 class Split:
-    "Examples and what is known about each of them; raises ValueError where the lengths differ."
+    """Examples, and what is known about each of them.
 
-    x: object  # (n, *event) float32 array, or something that is indexed like one
-    labels: np.ndarray | None = None  # (n,) ints
-    factors: np.ndarray | None = None  # (n, f) ints, the class of each known cause
-    factor_values: np.ndarray | None = None  # (n, f) floats, its value
+    - x ((n, *event) float32 array, or an object that is indexed like one): the examples
+    - labels ((n,) ints, or None): their classes
+    - factors ((n, f) ints, or None): the class of each known cause
+    - factor_values ((n, f) floats, or None): the value of each known cause
+
+    Raises ValueError where the lengths differ.
+    """
+
+    x: object
+    labels: np.ndarray | None = None
+    factors: np.ndarray | None = None
+    factor_values: np.ndarray | None = None
 
     def __post_init__(self):
         for name in ("labels", "factors", "factor_values"):
@@ -49,20 +61,25 @@ class Split:
 
     def __repr__(self):
         known = [name for name in ("labels", "factors") if getattr(self, name) is not None]
-        return f"Split of {len(self):,} examples, x {tuple(self.x.shape)}" + (
-            f", with {' and '.join(known)}" if known else ""
-        )
+        beside = f", with {' and '.join(known)}" if known else ""
+        return f"Split of {len(self):,} examples, x {tuple(self.x.shape)}{beside}"
 
     def batches(self, batch_size=128, shuffle=True, seed=0):
-        "This split's `x` in `batches` for `fit`: the way to train where `x` is not a plain array."
+        """A `keras.utils.PyDataset` of this split's `x`, for `fit` and `predict`; see `batches`.
+
+        - batch_size (int): examples in a batch
+        - shuffle (bool): a new order in every epoch
+        - seed (int): seed of the orders
+        """
         return batches(self.x, batch_size, shuffle, seed)
 
 # %% ../nbs/foundations/10_data.ipynb #6a92451b
 def example_grid(split, rows=2, columns=10):
     """(rows, columns, h, w, c) float32 array of examples; NaN where there are not enough.
 
-    - split: a `Split` of images
-    - columns: where there are labels, a column holds one class
+    - split (Split): of images
+    - rows (int): rows of the grid
+    - columns (int): columns of the grid; where there are labels, a column holds one class
     """
     labels = np.zeros(len(split)) if split.labels is None else split.labels
     classes = np.unique(labels)
@@ -76,26 +93,21 @@ def example_grid(split, rows=2, columns=10):
 
 # %% ../nbs/foundations/10_data.ipynb #da676932
 def png_uri(grid, low=0.0, high=1.0, height=64):
-    """A `data:` address that holds the images as one PNG, with white lines between them.
+    """A `data:` URL, str, that holds the images as one PNG, with white lines between them.
 
-    - grid: (rows, columns, h, w, c) floats, one or three channels; NaN is shown white
-    - low: this value is black
-    - high: and this one white
-    - height: images are enlarged or thinned out to about this height, by whole factors
+    - grid ((rows, columns, h, w, c) floats): images of one or three channels; NaN is shown white
+    - low (float): the value that is shown black
+    - high (float): the value that is shown white
+    - height (int, pixels): images are enlarged or thinned out to about this height, by whole
+      factors
     """
     from PIL import Image
 
-    pixels = (
-        (np.nan_to_num(np.clip((grid - low) / ((high - low) or 1), 0, 1), nan=1.0) * 255)
-        .round()
-        .astype("uint8")
-    )
+    unit = np.nan_to_num(np.clip((grid - low) / ((high - low) or 1), 0, 1), nan=1.0)
+    pixels = (unit * 255).round().astype("uint8")
     size = pixels.shape[2]
-    pixels = (
-        pixels[:, :, :: -(-size // height), :: -(-size // height)]
-        .repeat(max(1, height // size), 2)
-        .repeat(max(1, height // size), 3)
-    )
+    step, zoom = ceil_div(size, height), max(1, height // size)
+    pixels = pixels[:, :, ::step, ::step].repeat(zoom, 2).repeat(zoom, 3)
     pixels = np.pad(pixels, ((0, 0), (0, 0), (0, 3), (0, 3), (0, 0)), constant_values=255)
     page = np.concatenate(np.concatenate(pixels, axis=1), axis=1)
     memory = io.BytesIO()
@@ -107,23 +119,39 @@ def png_uri(grid, low=0.0, high=1.0, height=64):
 # %% ../nbs/foundations/10_data.ipynb #4bf47504
 @dataclass(eq=False, repr=False)
 class Dataset:
-    "Train, validation and test examples, and what a model has to know about them."
+    """Training, validation and test examples, and what a model has to know about them.
+
+    - name (str): for messages and files
+    - train, val, test (Split): the examples
+    - image_shape (tuple of ints): (h, w, c), or (d,) for vectors
+    - value_range (two floats): smallest and largest value
+    - levels (int or None): the values lie on the grid 0, 1/(levels-1), ..., 1; None: anywhere in
+      the range
+    - class_names (tuple of str, or None): names of the labels 0, 1, ...
+    - factor_names (tuple of str, or None): names of the known causes
+    - factor_sizes (tuple of ints, or None): how many classes each known cause has
+    - columns (tuple of str, or None): names of the d numbers of a vector
+    - missing (bool): whether a NaN in x stands for a value that was not observed
+    """
 
     name: str
     train: Split
     val: Split
     test: Split
-    image_shape: tuple  # (h, w, c), or (d,) for vectors
-    value_range: tuple = (0.0, 1.0)  # smallest and largest value
-    levels: int | None = (
-        None  # values lie on the grid 0, 1/(levels-1), ..., 1; None: anywhere in the range
-    )
-    class_names: tuple | None = None  # of the labels 0, 1, ...
+    image_shape: tuple
+    value_range: tuple = (0.0, 1.0)
+    levels: int | None = None
+    class_names: tuple | None = None
     factor_names: tuple | None = None
-    factor_sizes: tuple | None = None  # how many classes each factor has
+    factor_sizes: tuple | None = None
+    columns: tuple | None = None
+    missing: bool = False
 
     def binarized(self, seed=777):
-        "The same data with `val` and `test` turned black and white once by `binarize`; `train` stays grey."
+        """A `Dataset` with black and white `val` and `test`, by `binarize`; `train` stays grey.
+
+        - seed (int): of the draws
+        """
         val, test = (
             replace(split, x=split.x if self.levels == 2 else binarize(split.x, seed))
             for split in (self.val, self.test)
@@ -137,18 +165,15 @@ class Dataset:
             f"{' x '.join(map(str, self.image_shape))} {kind}",
             f"values in [{low:g}, {high:g}]" + (f" on {self.levels} levels" if self.levels else ""),
         ]
+        facts += ["some of them missing"] if self.missing else []
+        facts += [f"columns {listed(self.columns)}"] if self.columns else []
         facts += [f"{len(self.class_names)} classes"] if self.class_names else []
-        facts += (
-            [
-                f"factors {', '.join(f'{n} ({s})' for n, s in zip(self.factor_names, self.factor_sizes))}"
-            ]
-            if self.factor_names
-            else []
-        )
-        sizes = " | ".join(
-            f"{name} {len(getattr(self, name)):,}" for name in ("train", "val", "test")
-        )
-        return f"{self.name}: {', '.join(facts)}\n{sizes}"
+        if self.factor_names:
+            sizes = zip(self.factor_names, self.factor_sizes)
+            facts += [f"factors {', '.join(f'{name} ({size})' for name, size in sizes)}"]
+        first = textwrap.fill(f"{self.name}: {', '.join(facts)}", 88, subsequent_indent="  ")
+        splits = ((name, getattr(self, name)) for name in ("train", "val", "test"))
+        return f"{first}\n{' | '.join(f'{name} {len(split):,}' for name, split in splits)}"
 
     def _repr_html_(self):
         text = html.escape(repr(self)).replace("\n", "<br>")
@@ -160,16 +185,20 @@ class Dataset:
             else ""
         )
         alt = html.escape(f"Examples from the training split of {self.name}{by}")
-        return f'<p>{text}</p><p><img alt="{alt}" src="{png_uri(example_grid(self.train), *self.value_range)}"></p>'
+        picture = png_uri(example_grid(self.train), *self.value_range)
+        return f'<p>{text}</p><p><img alt="{alt}" src="{picture}"></p>'
 
 # %% ../nbs/foundations/10_data.ipynb #8e4d6f59
 def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
-    """Three int arrays (train, val, test): disjoint rows that together are 0..n-1, the same for the same arguments.
+    """Three int arrays, the rows of train, val and test: disjoint, and together 0..n-1.
 
-    - n: examples
-    - val: share of the rows, or the rows themselves
-    - test: likewise
-    - labels: (n,) ints: every class gives its share, to within one example
+    - n (int): examples
+    - val (float or ints): share of the rows, or the rows themselves
+    - test (float or ints): share of the rows, or the rows themselves
+    - labels ((n,) ints, or None): with them every class gives its share, to within one example
+    - seed (int): of the choice; the same arguments give the same rows
+
+    Raises ValueError for rows that do not exist or overlap, and where none are left for training.
     """
     rng = np.random.default_rng(seed)
     left = rng.permutation(n)
@@ -179,132 +208,238 @@ def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
     for share in (test, val):
         if np.ndim(share):
             part = np.asarray(share)
-            if (
-                part.ndim > 1
-                or part.size
-                and (
-                    part.dtype.kind not in "ui"
-                    or not 0 <= part.min() <= part.max() < n
-                    or len(np.unique(part)) < len(part)
-                )
-            ):
+            whole = part.ndim == 1 and (part.dtype.kind in "ui" or part.size == 0)
+            inside = whole and (part.size == 0 or 0 <= part.min() <= part.max() < n)
+            if not inside or len(np.unique(part)) < len(part):
                 raise ValueError(
-                    f"the rows {share} do not name examples: give different whole numbers from 0 to {n - 1}, or a share"
+                    "val or test names rows that do not exist or appear twice: "
+                    f"give different whole numbers from 0 to {n - 1}, or a share"
                 )
             part = part.astype("int64")
         elif not (isinstance(share, (int, float)) and 0 <= share < 1):
             raise ValueError(
-                f"{share} is not a share of the examples: give a number from 0 up to 1, or the rows themselves"
+                f"{share} is not a share of the examples: "
+                "give a number from 0 up to 1, or the rows themselves"
             )
         else:
             count = round(n * share)
             if count > len(left):
                 raise ValueError(
-                    f"val={val} and test={test} leave none of the {n} examples for training: give smaller shares"
+                    f"val={val} and test={test} leave none of the {n} examples for training: "
+                    "give smaller shares"
                 )
-            part = rng.permutation(
-                left[((np.arange(count) + 0.5) * len(left) / max(count, 1)).astype(int)]
-            )
+            steps = (np.arange(count) + 0.5) * len(left) / max(count, 1)
+            part = rng.permutation(left[steps.astype(int)])
         left = left[~np.isin(left, part)]
         parts.append(part)
     train = np.sort(left) if np.ndim(test) and np.ndim(val) else rng.permutation(left)
     if len(train) == 0 or len(train) + len(parts[0]) + len(parts[1]) != n:
-        raise ValueError(
-            f"val={val} and test={test} overlap, or leave none of the {n} examples for training"
-        )
+        raise ValueError(f"val and test overlap, or leave none of the {n} examples for training")
     return train, parts[1], parts[0]
 
 # %% ../nbs/foundations/10_data.ipynb #16fb1dc6
-def scale_levels(x, levels=None):
-    """float32 array of x's shape, and the number of levels or None; raises ValueError or TypeError.
+def _which_levels(low, high, dtype):
+    """str: the question that whole numbers raise, and the arguments that answer it.
 
-    - x: (n, *event) array of numbers
-    - levels: how many grey levels they stand for; None: decided by the table above
+    - low, high (ints): smallest and largest number
+    - dtype (NumPy dtype): of the numbers
+    """
+    found = f"x holds integers from {low} to {high}"
+    keep = "x.astype('float32') to keep them as they are"
+    if low < 0:
+        shift = ""
+        if dtype == "int8":  # bytes that were shifted, or read with the wrong sign
+            shift = "(x.astype('int16') + 128) with levels=256 if they are pixels around 0, or "
+        return f"{found}, and neither grey levels nor counts are negative: pass {shift}{keep}"
+    if high > 65_535:
+        return (
+            f"{found}, more than 65536 grey levels: pass counts=True if they are counts, or {keep}"
+        )
+    common = 256 if high < 256 else 65_536
+    own = "" if high + 1 == common else f" (or {max(high + 1, 2)})"
+    return (
+        f"{found}, which may be grey levels or counts: pass levels={common}{own} to scale them to "
+        f"[0, 1], counts=True for counts, or {keep}"
+    )
+
+
+def scale_levels(x, levels=None, counts=False):
+    """Two results: x as float32, of its shape, and its number of levels, an int or None.
+
+    - x ((n, *event) array of numbers): grey values, counts or real numbers
+    - levels (int from 2 to 65536, or None): how many grey levels they stand for; None decides by
+      the table above
+    - counts (bool): whole numbers are counts, and stay as they are
+
+    Raises ValueError where that is not clear, and TypeError where x holds no numbers.
     """
     if x.dtype.kind not in "buif":
         raise TypeError(f"x holds values of type {x.dtype}: a model needs numbers")
     x = x.astype("uint8") if x.dtype == bool else x
-    if levels is not None and not (isinstance(levels, (int, np.integer)) and 2 <= levels <= 65_536):
+    if levels is not None and not (
+        isinstance(levels, numbers.Integral) and 2 <= levels <= 65_536 and not counts
+    ):
         raise ValueError(
-            f"levels is {levels!r}, but it counts grey levels: give a whole number from 2 to 65536, such as 256"
+            f"levels is {levels!r}, but it counts grey levels: "
+            "give a whole number from 2 to 65536, such as 256, and leave counts out"
         )
     low, high, whole, most = x.min(), x.max(), x.dtype.kind in "ui", float(np.finfo("float32").max)
     if not (-most <= float(low) and float(high) <= most):  # in 32 bits they would be infinite
         bad = ~(abs(x.astype("float64")) <= most)
         raise ValueError(
-            f"x holds {bad.sum()} NaN or infinite values, the first in example {np.argwhere(bad)[0][0]}: remove or replace them"
+            f"x holds {bad.sum()} NaN or infinite values, the first in example "
+            f"{np.argwhere(bad)[0][0]}: remove or replace them"
         )
+    if counts:
+        if low < 0 or not (whole or (x == np.floor(x)).all()):
+            raise ValueError(
+                f"x has values from {low} to {high}, but counts are 0, 1, 2, ...: leave counts out"
+            )
+        return x.astype("float32"), None
     if levels is None:
         if low >= 0 and high <= 1 and (whole or ((x == 0) | (x == 1)).all()):
             levels = 2
-        elif x.dtype == "uint8" and high > 127:
-            levels = 256
+        elif x.dtype in ("uint8", "uint16") and high > np.iinfo(x.dtype).max // 2:
+            levels = int(np.iinfo(x.dtype).max) + 1
         elif whole:
-            raise ValueError(
-                f"x holds integers from {low} to {high}, which may be grey levels or counts: pass levels=256 (or {max(int(high) + 1, 2)}) "
-                "to scale them to [0, 1], or x.astype('float32') to keep them as they are"
-            )
+            raise ValueError(_which_levels(int(low), int(high), x.dtype))
         else:
             return x.astype("float32"), None
     steps = x if whole or high > 1 else x * (levels - 1)
-    if (
-        low < 0
-        or steps.max() > levels - 1
-        or not whole
-        and abs(steps - np.round(steps)).max() > 1e-3
-    ):
+    rounded = np.round(steps)
+    if low < 0 or rounded.max() > levels - 1 or not whole and abs(steps - rounded).max() > 1e-3:
         raise ValueError(
-            f"x has values from {low} to {high} that do not lie on {levels} levels: leave levels out, or scale x"
+            f"x has values from {low} to {high} that do not lie on {levels} levels: "
+            "leave levels out, or scale x"
         )
-    return np.round(steps).astype("float32") / np.float32(levels - 1), levels
+    return rounded.astype("float32") / np.float32(levels - 1), levels
 
 # %% ../nbs/foundations/10_data.ipynb #0cac9ef0
-def as_labels(labels, n, class_names=None):
-    """(n,) int64 labels, and the names of the classes 0, 1, ... (None where labels do not count from 0); raises ValueError.
+def _plain_labels(labels):
+    """(n,) or (n, 1) array of ints, floats or str; missing labels are still in it.
 
-    - labels: (n,) or (n, 1) whole numbers, or names
-    - n: examples
-    - class_names (for numbers): what 0, 1, ... are called
+    - labels (array-like): numbers or names; bytes are decoded, objects that are numbers become them
     """
-    labels = np.asarray(labels)
-    if labels.shape not in ((n,), (n, 1)):
+    labels = np.asarray(np.ma.getdata(labels))
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8", "replace")
+    if labels.dtype.kind != "O":
+        return labels
+    flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in labels.ravel()]
+    if all(isinstance(v, (numbers.Real, np.bool_)) for v in flat):
+        return np.array([float(v) for v in flat]).reshape(labels.shape)
+    return np.array([str(v) for v in flat]).reshape(labels.shape)
+
+
+def as_labels(labels, n, class_names=None):
+    """Two results: (n,) int64 labels, and the names of the classes 0, 1, ..., a tuple or None.
+
+    - labels ((n,) or (n, 1) whole numbers or names): what was given
+    - n (int): examples
+    - class_names (sequence of str, or None): for numbers, what 0, 1, ... are called
+
+    Names are None where there are more than a thousand different numbers. Raises ValueError for
+    missing labels, for numbers that are not whole, and where labels and names do not fit.
+    """
+    absent = missing_values(labels)
+    if absent.shape in ((n,), (n, 1)) and absent.any():
         raise ValueError(
-            f"labels have shape {labels.shape}, but there are {n} examples: give one label for each, shape ({n},)"
+            f"labels holds {absent.sum()} missing values, the first for example "
+            f"{np.flatnonzero(absent)[0]}: give these examples a class of their own, such as "
+            "'unknown', or leave them out"
+        )
+    labels = _plain_labels(labels)
+    if labels.shape not in ((n,), (n, 1)):
+        hint = ", such as labels.argmax(axis=1)" if labels.ndim == 2 and len(labels) == n else ""
+        raise ValueError(
+            f"labels have shape {labels.shape}, but there are {n} examples: "
+            f"give one label for each, shape ({n},){hint}"
         )
     labels = labels.reshape(n)
-    if labels.dtype.kind in "USO":
+    if labels.dtype.kind == "U":
         if class_names is not None:
             raise ValueError("the labels are names already: leave class_names out")
-        class_names, labels = np.unique(labels.astype(str), return_inverse=True)
-    elif (
-        labels.dtype.kind not in "buif"
-        or not (np.isfinite(labels) & (labels == np.round(labels))).all()
-    ):
+        class_names, labels = np.unique(labels, return_inverse=True)
+        return labels.astype("int64"), tuple(map(str, class_names))
+    whole = labels.dtype.kind in "bui" or labels.dtype.kind == "f" and np.isfinite(labels).all()
+    if not whole or not (labels == np.round(labels)).all():
         raise ValueError("labels must be whole numbers or names, one for each example")
-    labels = labels.astype("int64")
-    if class_names is not None and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}, but there are {len(class_names)} class names: give one for each of 0, 1, ..."
-        )
-    if class_names is None and 0 <= labels.min() and labels.max() < 1000:
-        class_names = range(labels.max() + 1)
-    return labels, None if class_names is None else tuple(map(str, class_names))
+    return _numbered(labels.astype("int64"), class_names)
+
+
+def _numbered(labels, class_names):
+    """The pair that `as_labels` returns, for whole numbers.
+
+    - labels ((n,) int64): what was given
+    - class_names (sequence of str, or None): what 0, 1, ... are called
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if class_names is not None:
+        first = 1 if low >= 1 and high == len(class_names) else 0  # some count from 1
+        if not first <= low <= high < first + len(class_names):
+            raise ValueError(
+                f"labels run from {low} to {high}, but there are {len(class_names)} class names: "
+                "give one for each of 0, 1, ..."
+            )
+        return labels - first, tuple(map(str, class_names))
+    values = np.unique(labels)
+    if len(values) > 1000:
+        return labels, None
+    if low == 0 and 2 * len(values) > high:  # a class or two may happen to be absent
+        return labels, tuple(map(str, range(high + 1)))
+    return np.searchsorted(values, labels).astype("int64"), tuple(map(str, values))
 
 # %% ../nbs/foundations/10_data.ipynb #0a3c9537
-def from_arrays(
-    x, labels=None, val=0.1, test=0.2, levels=None, name="arrays", class_names=None, seed=0
-):
-    """A `Dataset`; raises ValueError or TypeError with one sentence where the arrays do not make one.
+def _check_missing(missing, allowed, gaps):
+    """Nothing, or a ValueError that says how many values are missing, and where the first one is.
 
-    - x: (n, d) vectors, (n, h, w) or (n, h, w, c) images
-    - labels: (n,) ints or names
-    - val: share of the examples for validation, or their rows
-    - test: share of the examples for testing, or their rows
-    - levels: number of grey levels, see `scale_levels`
-    - class_names: names of the labels 0, 1, ...
-    - seed: of the split
+    - missing ((n, ...) bool array, or None): where x has no value
+    - allowed (bool): whether missing values may stay
+    - gaps (str): what they are called
     """
-    x = np.asarray(x)
+    if missing is None or allowed and not missing.all():
+        return
+    if missing.all():
+        raise ValueError("every value of x is missing: there is nothing to learn from")
+    raise ValueError(
+        f"x holds {missing.sum()} {gaps} values, the first in example "
+        f"{np.argwhere(missing)[0][0]}: remove or replace them, or pass missing=True where they "
+        "mean that a value was not observed"
+    )
+
+
+def from_arrays(
+    x,
+    labels=None,
+    val=0.1,
+    test=0.2,
+    levels=None,
+    name="arrays",
+    class_names=None,
+    seed=0,
+    counts=False,
+    missing=False,
+    columns=None,
+):
+    """A `Dataset` of vectors (n, d), or of images (n, h, w) or (n, h, w, c).
+
+    - x (whatever `as_array` reads): the examples
+    - labels ((n,) whole numbers or names, or None): their classes, see `as_labels`
+    - val (float or ints): share of the examples for validation, or their rows
+    - test (float or ints): share of the examples for testing, or their rows
+    - levels (int or None): number of grey levels, see `scale_levels`
+    - name (str): of the data set
+    - class_names (sequence of str, or None): names of the labels 0, 1, ...
+    - seed (int): of the split
+    - counts (bool): whole numbers are counts, and stay as they are
+    - missing (bool): keep missing values (masked, NaN, None, NA) as NaN, "not observed"
+    - columns (sequence of str, or None): names of the d numbers; None takes those of a data frame
+
+    Raises ValueError or TypeError where the arrays do not make a data set.
+    """
+    columns = column_names(x) if columns is None else tuple(map(str, columns))
+    plain = isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray)
+    x, gaps = as_array(x)
     if x.ndim not in (2, 3, 4):
         raise ValueError(
             f"x has shape {x.shape}: give vectors (n, d) or images (n, h, w) or (n, h, w, channels)"
@@ -313,12 +448,17 @@ def from_arrays(
         raise ValueError(f"x has shape {x.shape}, so it is empty: there is nothing to learn from")
     if x.ndim == 4 and x.shape[-1] > 4 and x.shape[1] in (1, 3):
         raise ValueError(f"x has shape {x.shape}, with channels first: pass np.moveaxis(x, 1, -1)")
-    x = x[..., None] if x.ndim == 3 else x
+    _check_missing(gaps, missing, "NaN or infinite" if plain else "missing")
+    if x.ndim == 3:
+        x, gaps = x[..., None], gaps if gaps is None else gaps[..., None]
     names = None
     if labels is not None:
         labels, names = as_labels(labels, len(x), class_names)
-    x, levels = scale_levels(x, levels)
-    low, high = float(x.min()), float(x.max())
+    x, levels = scale_levels(x, levels, counts)
+    observed = x if gaps is None else x[~gaps]
+    low, high = float(observed.min()), float(observed.max())
+    if gaps is not None:
+        x[gaps] = np.nan
     rows = split_rows(len(x), val, test, labels, seed)
     splits = [Split(x[part], None if labels is None else labels[part]) for part in rows]
     return Dataset(
@@ -328,6 +468,8 @@ def from_arrays(
         (0.0, 1.0) if 0 <= low and high <= 1 else (low, high),
         levels,
         names,
+        columns=columns if x.ndim == 2 else None,
+        missing=gaps is not None,
     )
 
 # %% ../nbs/foundations/10_data.ipynb #1d2e76ef
@@ -361,7 +503,11 @@ def digits():
 
 # %% ../nbs/foundations/10_data.ipynb #0a147f1f
 def mnist():
-    "MNIST as a `Dataset`: 28 x 28 x 1, 256 levels; 50,000 train, the last 10,000 of the training file val, 10,000 test."
+    """MNIST as a `Dataset`: 28 x 28 x 1, 256 levels, 10 classes, 50,000 | 10,000 | 10,000 images.
+
+    The last 10,000 images of the training file are `val`. Raises FileNotFoundError where the files
+    are not there and cannot be downloaded, ValueError where one is damaged.
+    """
     train, train_labels, test, test_labels = map(mnist_file, MNIST_SHA256)
     x, labels = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
     return from_arrays(
@@ -370,26 +516,28 @@ def mnist():
 
 # %% ../nbs/foundations/10_data.ipynb #cfeecb12
 def shapes(n_train=50000, n_val=5000, n_test=10000, seed=0):
-    """Random disjoint subsets of the 737,280 `ShapeImages` as a `Dataset` with factors, drawn on demand; the label is the shape.
+    """A `Dataset` of random disjoint subsets of the 737,280 `ShapeImages`, with their factors.
 
-    - n_train: None: all that are left
-    - seed: of the choice; the test split depends on n_test and seed only
+    - n_train (int or None): training examples; None takes all that are left
+    - n_val (int): validation examples
+    - n_test (int): test examples
+    - seed (int): of the choice; the test split depends on `n_test` and `seed` only
+
+    The label is the shape. Raises ValueError where there are fewer pictures than asked for.
     """
     total = int(np.prod(FACTOR_SIZES))
     n_train = total - n_val - n_test if n_train is None else n_train
     if min(n_train - 1, n_val, n_test) < 0 or n_train + n_val + n_test > total:
         raise ValueError(
-            f"{n_train:,} + {n_val:,} + {n_test:,} pictures were asked for: there are {total:,}, and training needs at least one"
+            f"{n_train:,} + {n_val:,} + {n_test:,} pictures were asked for: "
+            f"there are {total:,}, and training needs at least one"
         )
     order = np.random.default_rng(seed).permutation(total)
     splits = []
     for index in np.split(order[: n_test + n_val + n_train], [n_test, n_test + n_val]):
         classes = factor_classes(index)
-        splits.append(
-            Split(
-                ShapeImages(index), classes[:, 0].astype("int64"), classes, factor_values(classes)
-            )
-        )
+        labels, values = classes[:, 0].astype("int64"), factor_values(classes)
+        splits.append(Split(ShapeImages(index), labels, classes, values))
     return Dataset(
         "shapes",
         *splits[::-1],
@@ -424,18 +572,25 @@ def load(name_or_path, **kwargs):
 
 # %% ../nbs/foundations/10_data.ipynb #e73a992f
 def binarize(x, seed=777):
-    """float32 zeros and ones of x's shape, one coin for each pixel; values of 0 and 1 stay what they are.
+    """(n, *event) float32 of zeros and ones: one Bernoulli draw for each pixel.
 
-    - x: (n, *event) values in [0, 1], read as chances of white
-    - seed: of the coins
+    - x ((n, *event) values in [0, 1]): the probability of a one; 0, 1 and NaN stay what they are
+    - seed (int): of the draws
+
+    Raises TypeError where x holds no numbers, ValueError where they leave [0, 1].
     """
     x = np.asarray(x)
     if x.dtype.kind not in "buif":
         raise TypeError(
             f"binarize reads values as chances, but x holds values of type {x.dtype}: pass numbers"
         )
-    if x.size and not (0 <= x.min() and x.max() <= 1):
+    gaps = x.dtype.kind == "f" and x.size > 0 and bool(np.isnan(x.min()))
+    observed = x[~np.isnan(x)] if gaps else x
+    low, high = (observed.min(), observed.max()) if observed.size else (0, 1)
+    if not (0 <= low and high <= 1):
         raise ValueError(
-            f"binarize reads values as chances, but x runs from {x.min():g} to {x.max():g}: scale it to [0, 1] first"
+            f"binarize reads values as chances, but x runs from {low:g} to {high:g}: "
+            "scale it to [0, 1] first"
         )
-    return (np.random.default_rng(seed).random(x.shape) < x).astype("float32")
+    drawn = (np.random.default_rng(seed).random(x.shape) < x).astype("float32")
+    return np.where(np.isnan(x), np.float32("nan"), drawn) if gaps else drawn

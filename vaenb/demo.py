@@ -25,7 +25,7 @@ LATENT_DIMS = (2, 8)
 
 
 def train_demo(epochs=40, seed=0, n_samples=1000, tell=None):
-    """The digits as a `Dataset`, and for each length of the code a dict with model, history and report.
+    """The digits as a `Dataset`, and for each latent size a dict of model, history and report.
 
     - epochs (int): epochs of each model
     - seed: int
@@ -75,7 +75,10 @@ def figure_html(axes, alt, caption="", width=None):
     save_figure(axes, memory, dpi=160)
     address = base64.b64encode(memory.getvalue()).decode()
     size = f' style="max-width:{width}px"' if width else ""
-    return f'<figure{size}><img alt="{html.escape(alt)}" src="data:image/png;base64,{address}"><figcaption>{caption}</figcaption></figure>'
+    return (
+        f'<figure{size}><img alt="{html.escape(alt)}"'
+        f' src="data:image/png;base64,{address}"><figcaption>{caption}</figcaption></figure>'
+    )
 
 # %% ../nbs/using/77_demo.ipynb #c785cde7
 def metrics_html(reports):
@@ -87,7 +90,10 @@ def metrics_html(reports):
     rows = {
         "log_likelihood": (
             "log p(x)",
-            f"how probable an unseen digit is, from {some['n_samples']:,} importance samples; higher is better",
+            (
+                f"how probable an unseen digit is, from {some['n_samples']:,} importance samples;"
+                " higher is better"
+            ),
         ),
         "elbo": ("ELBO", "the lower bound on it that training maximises"),
         "reconstruction": ("reconstruction", "log p(x|z): what the decoder misses, given the code"),
@@ -96,7 +102,9 @@ def metrics_html(reports):
     lines = []
     for key, (name, meaning) in rows.items():
         cells = "".join(
-            f"<td>{f'{r[key]:.2f}'.replace('-', '−')} <small>nats</small><br><small>{bits_per_dim(abs(r[key]), (r['dimensions'],)):.3f} bits per pixel</small></td>"
+            f"<td>{f'{r[key]:.2f}'.replace('-', '−')}"
+            f" <small>nats</small><br><small>{bits_per_dim(abs(r[key]), (r['dimensions'],)):.3f}"
+            " bits per pixel</small></td>"
             for r in reports.values()
         )
         lines.append(f'<tr><th scope="row">{name}<br><small>{meaning}</small></th>{cells}</tr>')
@@ -105,14 +113,17 @@ def metrics_html(reports):
         for r in reports.values()
     )
     lines.append(
-        f'<tr><th scope="row">active units<br><small>numbers of the code that react to the image</small></th>{units}</tr>'
+        '<tr><th scope="row">active units<br><small>numbers of the code that react to the'
+        f" image</small></th>{units}</tr>"
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in reports)
     return f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 # %% ../nbs/using/77_demo.ipynb #4dd486d7
 def independent_pixels(data):
-    """Mean test log p(x) in nats when each pixel is drawn from its own histogram of the training data, with one count added to each level.
+    """Mean test log p(x) in nats of independent pixels.
+
+    Each has the histogram of its own training values, with one count added to each level.
 
     - data: a `Dataset` on levels
     """
@@ -126,15 +137,20 @@ def independent_pixels(data):
 
 # %% ../nbs/using/77_demo.ipynb #8a7a399d
 def explain(data, reports):
-    """Three paragraphs of HTML: what the map shows, what the code has room for, and what the numbers say.
+    """Three paragraphs of HTML, on the map, the size of the code, and the metrics.
 
     - data: a `Dataset` on levels
     - reports (dict): length of the code -> report, shortest first
     """
     short, long = reports
     few, many = reports.values()
-    bits = lambda nats: f"{bits_per_dim(-nats, data.image_shape):.2f}"
-    nats = lambda value: f"{value:.1f}".replace("-", "−")
+
+    def bits(value):
+        return f"{bits_per_dim(-value, data.image_shape):.2f}"
+
+    def nats(value):
+        return f"{value:.1f}".replace("-", "−")
+
     base, gain = independent_pixels(data), many["log_likelihood"] - few["log_likelihood"]
     verdict = (
         f"which is what {long - short} more numbers buy"
@@ -142,17 +158,33 @@ def explain(data, reports):
         else "so the longer code has not paid yet: train for more epochs"
     )
     return (
-        f"<p>The model was never told what a digit is, or which one it is looking at. It only had to give the {len(data.train):,} training images a high probability, "
-        f"while everything it knows about an image has to pass through a <b>code</b> of {short} numbers. Each dot is the code of an unseen digit; the colours were added afterwards. "
-        "Digits that look alike are neighbours, and because the codes are kept close to one bell curve there are few holes between them: a walk over the map passes from digit to digit "
-        "through shapes that somebody might have written. Draw a digit of your own under <b>Encode</b>, and see where it lands.</p>",
-        f"<p>What a reconstruction keeps is what the code has room for: with {short} numbers the kind of digit, with {long} also how this hand wrote it.</p>",
-        f"<p>A difference of one <b>nat</b> makes an unseen digit {np.e:.2f} times as probable. Pixels that know nothing of each other reach {nats(base)} nats; "
-        f"a code of {short} numbers reaches {nats(few['log_likelihood'])}, and a code of {long} reaches {nats(many['log_likelihood'])}, {verdict}. "
-        f"In bits: a pixel takes {np.log2(data.levels):.2f} bits as it is stored, {bits(base)} if its own histogram is known, and {bits(few['log_likelihood'])} or {bits(many['log_likelihood'])} with a model. "
-        f"Training maximises the <b>ELBO</b>, which is reconstruction minus KL and lies below log p(x). The KL is what the code costs: "
-        f"{few['kl']:.1f} nats against {many['kl']:.1f}, and the reconstruction gains {many['reconstruction'] - few['reconstruction']:.1f} in return. "
-        f"Of the {long} numbers, {many['active_units']} react to the image.</p>",
+        (
+            "<p>The model was never told what a digit is, or which one it is looking at. It only"
+            f" had to give the {len(data.train):,} training images a high probability, while"
+            f" everything it knows about an image has to pass through a <b>code</b> of {short}"
+            " numbers. Each dot is the code of an unseen digit; the colours were added afterwards."
+            " Digits that look alike are neighbours, and because the codes are kept close to one"
+            " bell curve there are few holes between them: a walk over the map passes from digit"
+            " to digit through shapes that somebody might have written. Draw a digit of your own"
+            " under <b>Your image</b>, and see where it lands.</p>"
+        ),
+        (
+            f"<p>What a reconstruction keeps is what the code has room for: with {short} numbers"
+            f" the kind of digit, with {long} also how this hand wrote it.</p>"
+        ),
+        (
+            f"<p>A difference of one <b>nat</b> makes an unseen digit {np.e:.2f} times as probable."
+            f" Pixels that know nothing of each other reach {nats(base)} nats; a code of {short}"
+            f" numbers reaches {nats(few['log_likelihood'])}, and a code of {long} reaches"
+            f" {nats(many['log_likelihood'])}, {verdict}. In bits: a pixel takes"
+            f" {np.log2(data.levels):.2f} bits as it is stored, {bits(base)} if its own histogram"
+            f" is known, and {bits(few['log_likelihood'])} or {bits(many['log_likelihood'])} with a"
+            " model. Training maximises the <b>ELBO</b>, which is reconstruction minus KL and lies"
+            f" below log p(x). The KL is what the code costs: {few['kl']:.1f} nats against"
+            f" {many['kl']:.1f}, and the reconstruction gains"
+            f" {many['reconstruction'] - few['reconstruction']:.1f} in return. Of the {long}"
+            f" numbers, {many['active_units']} react to the image.</p>"
+        ),
     )
 
 # %% ../nbs/using/77_demo.ipynb #816ec3da
@@ -163,24 +195,26 @@ def demo_figures(data, results):
     - results (dict): length of the code -> dict of model and history, shortest first
     """
     (short, few), (long, many) = results.items()
-    small = lambda width, height: plt.subplots(figsize=(width, height), layout="constrained")[
-        1
-    ]  # so that labels stay readable on a telephone
+    # Small, so that labels stay readable on a telephone.
+    axes = plt.subplots(figsize=(4.6, 1.3), layout="constrained")[1]
     x, labels = data.test.x, data.test.labels
     ten = x[[np.flatnonzero(labels == c)[0] for c in np.unique(labels)]]
     rows = plot.image_grid(
         np.concatenate([ten, few["model"].reconstruct(ten), many["model"].reconstruct(ten)]),
         len(ten),
-        small(4.6, 1.3),
+        axes,
     )
     rows.set_yticks([0.5, 1.5, 2.5], ["original", f"{short} numbers", f"{long} numbers"])
-    curves = lambda result: plot.training_curves(
-        {k: v for k, v in result["history"].items() if k.endswith("elbo")}
-    )
+
+    def curves(result):
+        elbo = {k: v for k, v in result["history"].items() if k.endswith("elbo")}
+        return plot.training_curves(elbo)
+
     return {
         "reconstructions": figure_html(
             rows,
-            f"Ten test digits, and below each what remains after a code of {short} and of {long} numbers",
+            f"Ten test digits, and below each what remains after a code of {short} and of {long}"
+            " numbers",
             "Unseen digits, and what is left of them after the bottleneck.",
             680,
         ),
@@ -206,16 +240,24 @@ def demo_page(data, results, note=""):
     reports = {d: result["report"] for d, result in results.items()}
     pictures, (seen, kept, said) = demo_figures(data, results), explain(data, reports)
     (short, few), (long, many) = results.items()
-    section = lambda name, title, *content: f'<h2 id="{name}">{title}</h2>\n' + "\n".join(content)
+
+    def section(name, title, *content):
+        return f'<h2 id="{name}">{title}</h2>\n' + "\n".join(content)
+
     body = [
         "<h1>Handwritten digits through a bottleneck</h1>",
-        f'<p class="lead">A variational autoencoder has looked at {len(data.train):,} small images of digits, and may describe each of them with {short} numbers. Here they are: drag over the map.</p>',
+        (
+            f'<p class="lead">A variational autoencoder has looked at {len(data.train):,} small'
+            f" images of digits, and may describe each of them with {short} numbers. Here they are:"
+            " drag over the map.</p>"
+        ),
         explorer_html(few["model"], data),
         seen,
         section(
             "more",
             f"{long} numbers",
-            f"<p>The same data and the same training, with {long - short} more numbers. Move one of them and keep the others: this is what it has learned to stand for.</p>",
+            f"<p>The same data and the same training, with {long - short} more numbers. Move one of"
+            " them and keep the others: this is what it has learned to stand for.</p>",
             explorer_html(many["model"], data, state={"tab": 3}),
         ),
         section("reconstructions", "What survives", pictures["reconstructions"], kept),
@@ -226,7 +268,11 @@ def demo_page(data, results, note=""):
             said,
         ),
         section("training", "How it was learned", f'<div class="row">{pictures["training"]}</div>'),
-        "<p>The ELBO of data that the model learns from, and of data that it does not. Where the second line falls behind the first, the model begins to learn the training images by heart.</p>",
+        (
+            "<p>The ELBO of data that the model learns from, and of data that it does not. Where"
+            " the second line falls behind the first, the model begins to learn the training images"
+            " by heart.</p>"
+        ),
         f"<footer>{html.escape(note)}</footer>",
     ]
     return page_html("Handwritten digits through a bottleneck", "\n".join(body))

@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['sum_event', 'normal_log_prob', 'normal_entropy', 'sample_normal', 'bound_logvar', 'normal_kl', 'monte_carlo_kl',
            'bernoulli_log_prob', 'bernoulli_entropy', 'bernoulli_kl', 'categorical_log_prob', 'log_gamma',
-           'poisson_log_prob', 'log_mean_exp']
+           'poisson_log_prob', 'log_mean_exp', 'Distribution', 'IndependentNormal', 'UnitNormal', 'sample_each',
+           'Point', 'register_kl', 'kl_divergence']
 
 # %% ../nbs/foundations/12_distribution.ipynb #beedf670
+import copy
 import math
 
 import keras
 from keras import ops
 
+from .fast import scaled_noise
 from .noise import normal
 
 # %% ../nbs/foundations/12_distribution.ipynb #f329f7c2
@@ -82,15 +85,12 @@ def sample_normal(mu, logvar, seed=None, n_samples=None):
     """
     mu, logvar = _tensors(mu, logvar)
     mu, logvar = mu + ops.zeros_like(logvar), logvar + ops.zeros_like(mu)
-    inverse = keras.backend.backend() == "jax"
-    shape, scale = list(ops.shape(mu)), ops.exp((-0.5 if inverse else 0.5) * logvar)
+    shape = list(ops.shape(mu))
     if n_samples is not None:
-        mu, scale = ops.expand_dims(mu, 1), ops.expand_dims(scale, 1)
+        mu, logvar = ops.expand_dims(mu, 1), ops.expand_dims(logvar, 1)
         shape.insert(1, n_samples)
     eps = normal(shape, seed, keras.backend.standardize_dtype(mu.dtype))
-    # On JAX XLA repeats a product, and the noise with it, wherever z is used, but not a quotient. TensorFlow gains nothing by it, and divides slowly.
-    # XLA makes a product of eps / exp(a), so the sample axis comes in between.
-    return mu + (eps / scale if inverse else eps * scale)
+    return mu + scaled_noise(logvar, eps)
 
 # %% ../nbs/foundations/12_distribution.ipynb #e4e380e5
 def bound_logvar(raw, low=-14.0, high=8.0):
@@ -227,7 +227,19 @@ def poisson_log_prob(x, log_rate, event_ndim=1):
     Returns (...): nats per example.
     """
     x, log_rate = _tensors(x, log_rate)
-    return sum_event(x * log_rate - ops.exp(log_rate) - log_gamma(x + 1.0), event_ndim)
+    rate = ops.exp(log_rate)
+    large = x > 20.0
+    # Where x is large, x log(rate) - rate - log x! is a small difference of large numbers: with
+    # e = (rate - x) / x it is x (log(1 + e) - e) - log(2 pi x) / 2 - r(x), r from Stirling's series.
+    m = ops.where(large, x, 21.0)
+    e = ops.where(large, (rate - m) / m, 0.0)
+    r = (1 / 12 - (1 / 360 - 1 / (1260 * m**2)) / m**2) / m
+    close = ops.abs(e) < 0.5
+    log_ratio = ops.where(close, ops.log1p(ops.where(close, e, 0.0)), log_rate - ops.log(m))
+    near = m * (log_ratio - e) - 0.5 * ops.log(2 * math.pi * m) - r
+    few = ops.where(large, 0.0, x)
+    plain = few * log_rate - rate - log_gamma(few + 1.0)
+    return sum_event(ops.where(large, near, plain), event_ndim)
 
 # %% ../nbs/foundations/12_distribution.ipynb #aa394a15
 def log_mean_exp(x, axis=-1):
@@ -242,3 +254,196 @@ def log_mean_exp(x, axis=-1):
     shift = ops.stop_gradient(ops.max(x, axis=axis, keepdims=True))
     shift = ops.where(ops.isfinite(shift), shift, ops.zeros_like(shift))
     return ops.squeeze(shift, axis) + ops.log(ops.mean(ops.exp(x - shift), axis=axis))
+
+# %% ../nbs/foundations/12_distribution.ipynb #972f530b
+class Distribution:
+    """A distribution as a value: n of them side by side, one for each example.
+
+    A subclass gives `sample`, `log_prob` and `mean`, and names its tensors in `parameters`.
+    """
+
+    parameters = ()  # names of the attributes that are tensors (n, ...)
+    has_density = True  # whether `log_prob` takes codes that it has not drawn itself
+    shared = False  # whether it is one distribution for all examples, with n = 1
+    extra = None  # (n,) nats: a further cost of using it, such as a commitment
+
+    def sample(self, k, seed=None, temperature=1.0):
+        """`k` draws for each example, (n, k, *event).
+
+        - k (int): draws
+        - seed: int, SeedGenerator, or None for Keras's global one
+        - temperature (float): scales the spread
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be sampled")
+
+    def log_prob(self, z):
+        """The log-density in nats, (n, k).
+
+        - z (n, k, *event): where
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no density")
+
+    def mean(self):
+        "The mean, (n, *event)."
+        raise NotImplementedError(f"{type(self).__name__} has no mean")
+
+    def variance(self):
+        "The variance of each coordinate, (n, *event); ValueError where it has no closed form."
+        raise ValueError(f"the variance of {type(self).__name__} has no closed form")
+
+    def draw(self, k, seed=None):
+        "Draws (n, k, *event), and the log-density of each, (n, k)."
+        z = self.sample(k, seed)
+        return z, self.log_prob(z)
+
+    def params(self):
+        "The tensors of the distribution by name, each (n, ...)."
+        return {name: getattr(self, name) for name in self.parameters}
+
+    def replace(self, **params):
+        "The same kind of distribution with other tensors."
+        other = copy.copy(self)
+        vars(other).update(params)
+        return other
+
+    def map(self, function):
+        "The same kind of distribution with `function` applied to each of its tensors."
+        return self.replace(**{name: function(value) for name, value in self.params().items()})
+
+# %% ../nbs/foundations/12_distribution.ipynb #6dd2cc64
+class IndependentNormal(Distribution):
+    """N(mu, diag exp(logvar)).
+
+    - mu (n, *event): means
+    - logvar (n, *event): log-variances
+    """
+
+    parameters = ("mu", "logvar")
+
+    def __init__(self, mu, logvar):
+        self.mu, self.logvar = mu, logvar
+
+    def sample(self, k, seed=None, temperature=1.0):
+        "Draws (n, k, *event) by reparameterisation."
+        z = sample_normal(self.mu, self.logvar, seed, k)
+        if isinstance(temperature, (int, float)) and temperature == 1:
+            return z
+        return self.mu[:, None] + temperature * (z - self.mu[:, None])
+
+    def log_prob(self, z):
+        "log N(z; mu, exp(logvar)) in nats, (n, k)."
+        return normal_log_prob(z, self.mu[:, None], self.logvar[:, None], len(self.mu.shape) - 1)
+
+    def mean(self):
+        "The mean, (n, *event)."
+        return self.mu
+
+    def variance(self):
+        "The variance of each coordinate, (n, *event)."
+        return ops.exp(self.logvar)
+
+
+class UnitNormal(Distribution):
+    """N(0, I), the same for every example: its axis of examples has length 1.
+
+    - event_shape (tuple): shape of one draw
+    """
+
+    shared = True
+
+    def __init__(self, event_shape):
+        self.event_shape = tuple(event_shape)
+
+    def sample(self, k, seed=None, temperature=1.0):
+        "Draws (1, k, *event)."
+        return temperature * normal((1, k, *self.event_shape), seed)
+
+    def log_prob(self, z):
+        "log N(z; 0, I) in nats, (n, k)."
+        return normal_log_prob(z, event_ndim=len(self.event_shape))
+
+    def mean(self):
+        "Zeros, (1, *event)."
+        return ops.zeros((1, *self.event_shape))
+
+    def variance(self):
+        "Ones, (1, *event)."
+        return ops.ones((1, *self.event_shape))
+
+
+def sample_each(p, n, seed=None, temperature=1.0):
+    """One draw for each of n examples, (n, *event), also where p is one distribution for all of them.
+
+    - p: a `Distribution`
+    - n (int): examples
+    - seed: int, SeedGenerator, or None
+    - temperature (float): scales the spread
+    """
+    if p.shared:
+        return p.sample(n, seed, temperature)[0]
+    return p.sample(1, seed, temperature)[:, 0]
+
+
+class Point(Distribution):
+    """A code without uncertainty: all draws are the code itself.
+
+    - z (n, *event): the code
+    - extra (n,): a further cost in nats, or None
+    """
+
+    parameters = ("z",)
+
+    def __init__(self, z, extra=None):
+        self.z, self.extra = z, extra
+
+    def sample(self, k, seed=None, temperature=1.0):
+        "The code `k` times, (n, k, *event)."
+        return ops.repeat(self.z[:, None], k, axis=1)
+
+    def log_prob(self, z):
+        "Zeros, (n, k): a point mass has no density, and none is charged."
+        return ops.zeros(ops.shape(z)[:2])
+
+    def mean(self):
+        "The code, (n, *event)."
+        return self.z
+
+# %% ../nbs/foundations/12_distribution.ipynb #e5f83289
+_KL = {}
+
+
+def register_kl(q, p):
+    """A decorator that registers a closed form of KL(q || p) for exactly these two types.
+
+    A subclass does not inherit it, because its density may be another one.
+
+    - q (type): of q
+    - p (type): of p
+    """
+
+    def register(formula):
+        _KL[q, p] = formula
+        return formula
+
+    return register
+
+
+def kl_divergence(q, p, per_coordinate=False):
+    """KL(q || p) in nats, (n,), in closed form; None where no closed form is registered.
+
+    - q, p: `Distribution` values
+    - per_coordinate (bool): (n, *event) instead, for distributions with independent coordinates
+    """
+    formula = _KL.get((type(q), type(p)))
+    return None if formula is None else formula(q, p, per_coordinate)
+
+
+@register_kl(IndependentNormal, UnitNormal)
+def _kl_to_unit_normal(q, p, per_coordinate):
+    return normal_kl(q.mu, q.logvar, event_ndim=0 if per_coordinate else len(q.mu.shape) - 1)
+
+
+@register_kl(IndependentNormal, IndependentNormal)
+def _kl_of_normals(q, p, per_coordinate):
+    ndim = 0 if per_coordinate else len(q.mu.shape) - 1
+    return normal_kl(q.mu, q.logvar, p.mu, p.logvar, ndim)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['check_examples', 'check_vae', 'elbo_terms', 'rate_distortion', 'importance_weights', 'importance_bound',
            'effective_sample_size', 'log_likelihood_curve', 'bits_per_dim', 'kl_per_dimension', 'unit_variance',
-           'active_units', 'weigh_units', 'order_units', 'aggregate_log_prob', 'mutual_information', 'rebuilding_terms',
-           'report', 'show']
+           'active_units', 'unit_importance', 'rank_units', 'aggregate_log_prob', 'mutual_information',
+           'reconstruction_terms', 'report', 'show']
 
 # %% ../nbs/measurement/50_evaluation.ipynb #13be1547
 import math
@@ -28,7 +28,8 @@ def check_examples(model, x):
     x = model.check_data(getattr(x, "x", x), once=True)
     if not isinstance(x, np.ndarray):
         raise TypeError(
-            f"x is a {type(x).__name__}, but an evaluation goes over the data several times: pass an array"
+            f"x is a {type(x).__name__}, but an evaluation goes over the data several times: pass"
+            " an array"
         )
     return x
 
@@ -44,7 +45,8 @@ def check_vae(model, x):
     """
     if not all(hasattr(model, part) for part in ("prior", "posterior", "likelihood")):
         raise TypeError(
-            f"{type(model).__name__} has no prior p(z) and no posterior q(z|x), so it has no likelihood to estimate: pass a VAE, or read `report`, which says what there is"
+            f"{type(model).__name__} has no prior p(z) and no posterior q(z|x), so it has no"
+            " likelihood to estimate: pass a VAE, or read `report`, which says what there is"
         )
     return check_examples(model, x)
 
@@ -57,7 +59,9 @@ def elbo_terms(model, x):
 
     Returns dict of float64 arrays (n,), nats per example.
     """
-    out = model.predict(check_vae(model, x), verbose=0)
+    x = check_vae(model, x)
+    model.reset_seed()
+    out = model.run("pass_terms", x, batch_size=model.rows, n_samples=model.objective.n_samples)
     reconstruction, kl = out["log_px_z"].astype("float64").mean(axis=1), out["kl"].astype("float64")
     return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
 
@@ -86,10 +90,10 @@ def importance_weights(model, x, n_samples=1000, seed=0, chunk=64):
     Returns (n, k) float32, nats.
     """
     x = check_vae(model, x)
-    model.rewind(seed)
+    model.reset_seed(seed)
     rows = 1 << max(1, 2**22 // (x[0].size * chunk)).bit_length() - 1
     pieces = [
-        model._run("log_weights", x, batch_size=rows, n_samples=chunk)
+        model.run("log_weights", x, batch_size=rows, n_samples=chunk)
         for _ in range(0, n_samples, chunk)
     ]
     return np.concatenate(pieces, axis=1)[:, :n_samples]
@@ -157,10 +161,11 @@ def kl_per_dimension(model, x):
     Returns (d,): nats per example.
     """
     x = check_vae(model, x)
-    kl = model.posterior.kl(model.posterior_params(x), model.prior, event_ndim=0)
+    kl = model.unit_kl(x)
     if kl is None or tuple(kl.shape) != (len(x), model.latent_dim):
         raise ValueError(
-            f"the KL from {model.posterior} to {model.prior} is not a sum over coordinates: rank the units by unit_variance, or take mutual_information of the whole code"
+            f"the KL from {model.posterior} to {model.prior} is not a sum over coordinates: rank"
+            " the units by unit_variance, or take mutual_information of the whole code"
         )
     return ops.convert_to_numpy(kl).astype("float64").mean(axis=0)
 
@@ -190,7 +195,7 @@ def active_units(model, x, threshold=0.01):
     return int((variance > threshold * (1 if hasattr(model, "prior") else variance.max())).sum())
 
 # %% ../nbs/measurement/50_evaluation.ipynb #0d4d3ffb
-def weigh_units(model, x):
+def unit_importance(model, x):
     """What each coordinate of the code costs, or how much it varies where the KL is not a sum over coordinates.
 
     - model: a VAE or an Autoencoder
@@ -205,37 +210,36 @@ def weigh_units(model, x):
         return unit_variance(model, x), "variance"
 
 
-def order_units(model, x):
-    """The coordinates of the code from the most to the least important, by `weigh_units`.
+def rank_units(model, x):
+    """The coordinates of the code from the most to the least important, by `unit_importance`.
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)
 
     Returns (d,) ints.
     """
-    return np.argsort(-weigh_units(model, x)[0], kind="stable")
+    return np.argsort(-unit_importance(model, x)[0], kind="stable")
 
 # %% ../nbs/measurement/50_evaluation.ipynb #2ca14d4b
-def aggregate_log_prob(posterior, params, z):
+def aggregate_log_prob(q, z):
     """log q(z), where q(z) is the mixture of the n posteriors with equal weights.
 
-    - posterior: the model's posterior
-    - params: dict of (n, ...): its parameters for n examples
+    - q: the posteriors of n examples, a `Distribution`
     - z (m, d): codes
 
     Returns (m,): nats.
     """
-    n = len(keras.tree.flatten(params)[0])
+    n = len(next(iter(q.params().values())))
     rows = min(n, 4096)
     codes = max(
         1, 2**23 // (rows * max(z[0].size, 64))
     )  # pairs at once; a flow's networks are about 64 wide
     total = np.full(len(z), -np.inf)
     for i in range(0, n, rows):
-        part = keras.tree.map_structure(lambda p: p[i : i + rows], params)
+        part = q.map(lambda p, i=i: p[i : i + rows])
         for j in range(0, len(z), codes):
             some = np.broadcast_to(z[j : j + codes], (min(rows, n - i), *z[j : j + codes].shape))
-            log_q = ops.convert_to_numpy(posterior.log_prob(part, some)).astype("float64")
+            log_q = ops.convert_to_numpy(part.log_prob(some)).astype("float64")
             total[j : j + codes] = np.logaddexp(
                 total[j : j + codes], np.logaddexp.reduce(log_q, axis=0)
             )
@@ -253,20 +257,22 @@ def mutual_information(model, x, seed=0, n_codes=1000):
     Returns float: nats, at most log n.
     """
     x = check_vae(model, x)
-    if not model.posterior.has_density:
+    if not model.has_density:
         raise ValueError(
-            f"I(x; z) needs the density of one example's code under the posteriors of all others, which {model.posterior} cannot give: compare rates instead, or use a posterior with an inverse such as iaf"
+            "I(x; z) needs the density of one example's code under the posteriors of all others,"
+            f" which {model.posterior} cannot give: compare rates instead, or use a posterior with"
+            " an inverse such as iaf"
         )
-    params = model.posterior_params(x)
+    q = model.posterior_at(x)
     some = np.resize(
         np.random.default_rng(seed).permutation(len(x)), n_codes
     )  # in turn, if there are fewer examples
-    z, log_q = model.posterior.sample(keras.tree.map_structure(lambda p: p[some], params), 1, seed)
+    z, log_q = q.map(lambda p: p[some]).draw(1, seed)
     z, log_q = ops.convert_to_numpy(z)[:, 0], ops.convert_to_numpy(log_q)[:, 0]
-    return float(np.mean(log_q - aggregate_log_prob(model.posterior, params, z)))
+    return float(np.mean(log_q - aggregate_log_prob(q, z)))
 
 # %% ../nbs/measurement/50_evaluation.ipynb #8db59059
-def rebuilding_terms(model, x):
+def reconstruction_terms(model, x):
     """`reconstruction`, log p(x|z) in nats, and `squared_error`, the mean over the numbers of x, of each example.
 
     - model: an Autoencoder
@@ -279,14 +285,14 @@ def rebuilding_terms(model, x):
     log_px_z, squared = [], []
     for i in range(0, len(x), model.rows):
         some = x[i : i + model.rows]
-        out = model._run("call", some, batch_size=model.rows)
+        out = model.run("call", some, batch_size=model.rows)
         log_px_z.append(
             ops.convert_to_numpy(model.likelihood.log_prob(some, out["features"])).astype("float64")
         )
         squared.append(
-            ((out["reconstruction"].astype("float64") - some) ** 2)
+            ((ops.convert_to_numpy(model.likelihood.mean(out["features"])) - some) ** 2)
             .reshape(len(some), -1)
-            .mean(axis=1)
+            .mean(axis=1, dtype="float64")
         )
     return {"reconstruction": np.concatenate(log_px_z), "squared_error": np.concatenate(squared)}
 
@@ -319,7 +325,7 @@ def report(model, x, n_samples=1000, seed=0):
         "dimensions": math.prod(model.image_shape),
     }
     if not hasattr(model, "posterior"):
-        return _averages(rebuilding_terms(model, x), n) | facts
+        return _averages(reconstruction_terms(model, x), n) | facts
     found = _averages(
         {**elbo_terms(model, x), "log_likelihood": model.log_likelihood(x, n_samples, seed)}, n
     )
@@ -328,9 +334,7 @@ def report(model, x, n_samples=1000, seed=0):
         **found,
         "nll": -found["log_likelihood"],
         "bits_per_dim": bits_per_dim(-found["log_likelihood"], model.image_shape),
-        "mutual_information": mutual_information(model, x, seed)
-        if model.posterior.has_density
-        else None,
+        "mutual_information": (mutual_information(model, x, seed) if model.has_density else None),
         "effective_samples": float(np.median(effective_sample_size(weights))),
         "n_samples": n_samples,
         **facts,
@@ -358,15 +362,18 @@ def show(report):
         lines.append(f"{name:<18}{report[key]:>17.2f}{report[key + '_se']:>8.2f}{bits:>15.4f}")
     if "squared_error" in report:
         lines.append(
-            f"{'squared error':<18}{report['squared_error']:>17.5f}   per number, +- {report['squared_error_se']:.5f}"
+            f"{'squared error':<18}{report['squared_error']:>17.5f}   per number, +-"
+            f" {report['squared_error_se']:.5f}"
         )
     if report.get("mutual_information") is not None:
         lines.append(
-            f"{'I(x; z)':<18}{report['mutual_information']:>17.2f}   at most log n = {math.log(report['n_examples']):.2f}"
+            f"{'I(x; z)':<18}{report['mutual_information']:>17.2f}   at most log n ="
+            f" {math.log(report['n_examples']):.2f}"
         )
     lines.append(f"{'active units':<18}{report['active_units']:>17d}   of {report['latent_dim']}")
     if "effective_samples" in report:
         lines.append(
-            f"{'effective samples':<18}{report['effective_samples']:>17.1f}   of {report['n_samples']:,} per example (median)"
+            f"{'effective samples':<18}{report['effective_samples']:>17.1f}   of"
+            f" {report['n_samples']:,} per example (median)"
         )
     return "\n".join(lines + [f"{'examples':<18}{report['n_examples']:>17,}"])

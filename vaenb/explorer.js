@@ -110,11 +110,16 @@ async function localAnswers(facts) {
   return {
     decode: (request, z) => ({ frames: rows(z, d).map(decode) }),
     encode(request, pixels) {
+      if (!network?.encode) throw new Error("This page carries no encoder, so it cannot encode an image: run the cell again.");
       const [low, high] = facts.range, steps = facts.levels && facts.levels - 1;
       const code = network.encode(Float32Array.from(pixels, (p) => low + (high - low) * (steps ? Math.round(p * steps) / steps : p)));
       return { codes: [Float32Array.from(code)] };
     },
-    example: ({ index }) => ({ codes: [codes[index]], frames: [thumbs[index]], labels: [facts.labels ? facts.labels[index] : null] }),
+    example({ index }) {
+      const i = facts.index.indexOf(index);
+      if (!thumbs[i]) throw new Error(`This page does not carry example ${index}: run the cell again, or choose one of the pictures.`);
+      return { codes: [codes[i]], frames: [thumbs[i]], labels: [facts.labels ? facts.labels[i] : null] };
+    },
     sample({ n, seed, temperature, source }) {
       const random = uniform(seed), { draws } = facts.sources[source], stored = draws && rows(floatsOf(draws), d);
       const draw = () => Float32Array.from({ length: d }, (_, j) => facts.mean[j] + temperature * facts.scale[j] * normal(random));
@@ -157,8 +162,13 @@ function unpacked(content, buffers, facts) {
 
 const LOST = "The kernel that decodes was restarted or shut down, so these pictures no longer follow: run the cell again.";
 const LATE = "The model has not answered for a few seconds: the kernel is busy, or it has died. The view goes on by itself when an answer comes.";
+const LOST_COPY = "The kernel was restarted or shut down: a copy of the model in this page answers. For all examples and the model itself run the cell again.";
+const LATE_COPY = "The model has not answered for a few seconds: the kernel is busy, or there is none. Until it answers, a copy of the model in this page does.";
 
-/** Questions to the model, and a sentence when nobody answers. */
+/**
+ * Questions to the model. When the kernel does not answer, the copy of the networks does that lies in the page beside the
+ * widget or, where there is none, was asked for in time; and a sentence says so.
+ */
 class Host {
   constructor(model, facts, tell) {
     Object.assign(this, { model, facts, tell, waiting: new Map(), count: 0, name: Math.random().toString(36).slice(2), lost: false });
@@ -167,12 +177,37 @@ class Host {
     model.on("msg:custom", this.hear);
     model.on("comm_live_update", this.cut); // JupyterLab says so when the kernel is restarted or shut down
     this.clock = setInterval(() => this.watch(), 1000);
+    if (facts.live) this.spare = setTimeout(() => this.fetchCopy(), 2500);
+  }
+
+  /** Where the copy lies in this page, or else the kernel's own word for it. */
+  async fetchCopy() {
+    const text = () => document.getElementById(`${this.facts.id}-facts`)?.textContent;
+    const found = text() ? JSON.parse(text()) : this.silent() ? undefined : (await this.ask("copy")).copy;
+    if (found && !this.copy) this.copy = localAnswers({ ...this.facts, network: found.network, atlas: found.atlas });
+    return this.copy;
+  }
+
+  /** An answer without the kernel. */
+  help(asked) {
+    asked.helped = true;
+    (this.copy || this.fetchCopy()).then(async (known) => {
+      if (!known || !known[asked.kind]) { asked.helped = false; return; }
+      try { asked.resolve(await known[asked.kind](asked.request, asked.array)); } catch (error) { asked.reject(error); }
+    }).catch(asked.reject);
+  }
+
+  silent() {
+    const now = Date.now();
+    return this.facts.live && (this.lost || [...this.waiting.values()].some((asked) => now - asked.since > 3500));
   }
 
   ask(kind, request = {}, array = undefined) {
     const id = `${this.name}${++this.count}`;
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject, since: Date.now() });
+      const asked = { resolve, reject, since: Date.now(), kind, request, array };
+      if (this.copy && this.silent()) { this.help(asked); return; }
+      this.waiting.set(id, asked);
       try { this.model.send({ id, kind, ...request }, undefined, this.facts.live ? (array ? [array] : []) : array); }
       catch (error) { this.cut(); }
     });
@@ -183,22 +218,24 @@ class Host {
     if (!asked) return; // another view's question
     this.waiting.delete(content.id);
     this.lost = false;
-    if (content.error) asked.reject(new Error(content.error));
+    if (asked.helped) { /* the copy has answered */ } else if (content.error) asked.reject(new Error(content.error));
     else asked.resolve(unpacked(content, buffers, this.facts));
     if (this.said) this.watch();
   }
 
   watch() {
-    const kernel = this.model.widget_manager?.kernel, now = Date.now();
+    const kernel = this.model.widget_manager?.kernel;
     const dead = this.facts.live && (kernel === null || ["dead", "terminating", "restarting", "autorestarting"].includes(kernel?.status));
-    const late = this.facts.live && [...this.waiting.values()].some((asked) => now - asked.since > 3500);
     this.lost ||= dead;
-    const sentence = this.lost ? LOST : late ? LATE : "";
+    const silent = this.silent();
+    if (silent) for (const asked of this.waiting.values()) if (!asked.helped && asked.kind !== "copy") this.help(asked);
+    const sentence = !silent ? "" : this.copy ? (this.lost ? LOST_COPY : LATE_COPY) : this.lost ? LOST : LATE;
     if (sentence !== (this.said || "")) this.tell((this.said = sentence));
   }
 
   close() {
     clearInterval(this.clock);
+    clearTimeout(this.spare);
     this.model.off("msg:custom", this.hear);
     this.model.off("comm_live_update", this.cut);
   }
@@ -223,6 +260,14 @@ const field = (text, control) => h("label", { className: "field" }, h("span", {}
 const check = (text, control) => h("label", { className: "check" }, control, h("span", {}, text));
 const options = (pairs) => pairs.map(([value, text]) => h("option", { value }, text));
 const canvas = (label) => h("canvas", { className: "frame", role: "img", "aria-label": label, width: 1, height: 1 });
+
+/** A finger that comes down on a slider moves it; where it goes on to scroll the page, the slider goes back. */
+function keepOnSwipe(slider) {
+  let before;
+  slider.addEventListener("pointerdown", () => { before = slider.value; }, { capture: true });
+  slider.addEventListener("pointercancel", () => { slider.value = before; slider.dispatchEvent(new Event("input")); });
+  return slider;
+}
 
 /** A number typed into a field, or undefined while it is not one. */
 const typed = (input) => (input.value.trim() !== "" && input.validity.valid ? Number(input.value) : undefined);
@@ -296,9 +341,13 @@ const DARK = "#9a8cf0 #88ccee #5cbf78 #ddcc77 #ee8f9e #e06aa8 #5fd0bd #bdbd5a #d
 
 /** Whether the page around is dark: JupyterLab has its own mind about that. */
 function isDark() {
+  if (matchMedia("print").matches) return false; // paper is light
   const lab = document.body?.dataset.jpThemeLight;
   return lab ? lab === "false" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
+
+/** What is drawn on a canvas does not wait for the style sheet of a theme, which may come after the word that it has changed. */
+const inkOf = (dark) => (dark ? "#e9e6dd" : "#23241f"), paperOf = (dark) => (dark ? "#17191c" : "#fdfcf9");
 
 const classColour = (i, n, dark) => (n <= 10 ? (dark ? DARK : LIGHT)[i % 10] : `hsl(${Math.round((360 * i) / n)} 60% ${dark ? 65 : 40}%)`);
 
@@ -332,7 +381,10 @@ function drawBars(target, values, facts, dark) {
 
 function picturePart(app) {
   const { facts, state } = app;
-  const shown = canvas("The picture that the code stands for"), norm = h("p", { className: "quiet" });
+  const shown = canvas("The picture that the code stands for"), needle = h("i", {}), word = h("b", {});
+  const norm = h("div", { className: "gauge", role: "img" }, h("span", {}, "typical"), h("span", { className: "scale" }, needle), h("span", {}, "unusual"), word);
+  // How far the code lies from the middle, in standard deviations of what is usual there: 0 is the usual distance, 1 is four of them away.
+  const strange = (u) => { const [mean, sd] = facts.norm; return clamp(Math.abs(u - mean) / (4 * (sd || 1)), 0, 1); };
   const decode = newest(async (z) => app.draw(shown, (await app.decode([z]))[0]), app.fail);
   const keep = (name) => () => app.set({ [name]: [...state.z] });
   return {
@@ -343,8 +395,12 @@ function picturePart(app) {
     update(changed) {
       if (!changed.has("z")) return;
       decode(Float32Array.from(state.z));
-      const u = length(app.units(state.z)), [mean, sd] = facts.norm;
-      norm.textContent = `${u.toFixed(1)} from the middle; ${facts.drawn} lie at ${Math.max(0, mean - sd).toFixed(1)} to ${(mean + sd).toFixed(1)}`;
+      const u = length(app.units(state.z)), far = strange(u), [mean] = facts.norm;
+      needle.style.left = `${(100 * far).toFixed(1)}%`;
+      const verdict = far < 0.375 ? "typical" : far < 0.75 ? "less typical" : u < mean ? "unusual: so near to the middle lies next to nothing" : "unusual: so far out lies next to nothing";
+      word.textContent = far < 0.75 ? "" : u < mean ? "too near to the middle" : "too far out";
+      norm.setAttribute("aria-label", `This code is ${verdict}; ${u.toFixed(1)} standard deviations from the middle, ${facts.drawn} lie at ${mean.toFixed(1)} on average`);
+      norm.title = norm.getAttribute("aria-label");
     },
   };
 }
@@ -354,7 +410,7 @@ function slidersPart(app) {
   const one = (j) => {
     const move = (u) => app.set({ z: state.z.map((v, i) => (i === j ? facts.mean[j] + u * facts.scale[j] : v)) });
     const weight = facts.unit === "nats" ? `${facts.weight[j].toFixed(2)} nats` : `variance ${facts.weight[j].toPrecision(2)}`;
-    const slider = h("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `z[${j}], ${weight}`, disabled: !app.movable(j), oninput: () => move(Number(slider.value)) });
+    const slider = keepOnSwipe(h("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `z[${j}], ${weight}`, disabled: !app.movable(j), oninput: () => move(Number(slider.value)) }));
     slider.addEventListener("keydown", (event) => {
       const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
       if (!sign || slider.disabled) return;
@@ -416,7 +472,7 @@ function mapPart(app) {
   const colour = (i, dark) => facts.classes ? classColour(facts.labels[i], facts.classes.length, dark) : facts.labels ? `hsl(${240 - 200 * (facts.labels[i] - facts.label_range[0]) / (facts.label_range[1] - facts.label_range[0] || 1)} 60% 50%)` : dark ? "#7cc4dc" : "#0b5c74";
   function paint() {
     const context = target.getContext("2d"), ratio = target.width / (target.clientWidth || 320), dark = app.dark();
-    const ink = getComputedStyle(target).color, w = target.width;
+    const ink = inkOf(dark), w = target.width;
     context.clearRect(0, 0, w, w);
     context.imageSmoothingEnabled = false;
     if (state.plane.background) { // pale, so that the points stay the foreground
@@ -441,10 +497,10 @@ function mapPart(app) {
       context.fill();
     });
     context.globalAlpha = 1;
-    path(context, ratio, ink);
+    path(context, ratio, ink, paperOf(dark));
     marker(context, project(state.z), ratio, dark);
   }
-  function path(context, ratio, ink) {
+  function path(context, ratio, ink, paper) {
     const steps = range(33).map((i) => project(between(state.a, state.b, i / 32, state.spherical)));
     context.strokeStyle = ink;
     context.lineWidth = 1.5 * ratio;
@@ -455,7 +511,7 @@ function mapPart(app) {
     context.setLineDash([]);
     context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
     context.lineWidth = 4 * ratio;
-    context.strokeStyle = getComputedStyle(target).backgroundColor;
+    context.strokeStyle = paper;
     context.fillStyle = ink;
     [["A", steps[0]], ["B", steps[32]]].forEach(([name, [x, y]]) => { const px = clamp(toX(x) + 6 * ratio, 2, target.width - 14 * ratio), py = clamp(toY(y) - 6 * ratio, 14 * ratio, target.height - 3); context.strokeText(name, px, py); context.fillText(name, px, py); });
   }
@@ -473,8 +529,17 @@ function mapPart(app) {
     const box = target.getBoundingClientRect();
     app.set({ z: [...at(reach * (2 * (event.clientX - box.left) / box.width - 1), reach * (1 - 2 * (event.clientY - box.top) / box.height))] });
   };
-  target.addEventListener("pointerdown", (event) => { target.setPointerCapture(event.pointerId); go(event); });
-  target.addEventListener("pointermove", (event) => { if (event.buttons) go(event); });
+  // A finger that moves up or down scrolls the page (the browser then cancels the pointer); one that moves across, or taps, moves the code.
+  let begun = null; // where a finger came down, until it has moved across
+  target.addEventListener("pointerdown", (event) => { target.setPointerCapture(event.pointerId); if (event.pointerType === "touch") begun = event; else go(event); });
+  target.addEventListener("pointermove", (event) => {
+    if (!event.buttons) return;
+    const across = begun && Math.abs(event.clientX - begun.clientX), along = begun && Math.abs(event.clientY - begun.clientY);
+    if (begun && (across < 8 || across < along)) return;
+    begun = null;
+    go(event);
+  });
+  target.addEventListener("pointerup", (event) => { if (event.pointerType === "touch") go(event); });
   target.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (!step) return;
@@ -498,7 +563,7 @@ function mapPart(app) {
   new ResizeObserver(fit).observe(target);
   return {
     name: "Map", target, image: () => target, fit,
-    el: h("div", {}, h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 ? pair : null, d > 2 ? check("other dimensions stay", rest) : null, check("decoded background", background)),
+    el: h("div", {}, h("p", { className: "lead" }, "Drag anywhere: the model draws what lies there."), h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 ? pair : null, d > 2 ? check("other dimensions stay", rest) : null, check("decoded background", background)),
       target, legend, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}Click or drag to decode. The dashed line is the way from A to B.`)),
     update(changed) {
       view.value = state.plane.pca ? "pca" : "dims";
@@ -574,7 +639,7 @@ function padOf(app, drawn) {
   const context = pad.getContext("2d", { willReadFrequently: true });
   let last = null, pen = [PAD / 2, PAD / 2];
   const stroke = (from, to) => {
-    Object.assign(context, { lineWidth: wide, lineCap: "round", lineJoin: "round", strokeStyle: getComputedStyle(pad).color });
+    Object.assign(context, { lineWidth: wide, lineCap: "round", lineJoin: "round", strokeStyle: inkOf(app.dark()) });
     context.beginPath();
     context.moveTo(...from);
     context.lineTo(to[0] + 0.01, to[1]);
@@ -598,6 +663,12 @@ function padOf(app, drawn) {
   return {
     el: h("div", { className: "pad-box" }, pad, hint),
     clear: () => context.clearRect(0, 0, PAD, PAD),
+    theme() { // what is drawn takes the ink of the theme
+      context.globalCompositeOperation = "source-in";
+      context.fillStyle = inkOf(app.dark());
+      context.fillRect(0, 0, PAD, PAD);
+      context.globalCompositeOperation = "source-over";
+    },
     ink: () => { const { data } = context.getImageData(0, 0, PAD, PAD); return Float32Array.from({ length: PAD * PAD }, (_, i) => data[4 * i + 3] / 255); },
   };
 }
@@ -642,15 +713,16 @@ function encodePart(app) {
   const more = () => { turn = (turn + 10) % Math.max(1, choices().length); list(); };
   const draw = facts.drawing && facts.encoder && padOf(app, () => { const p = centred(draw.ink(), facts); if (p) encode(p, "Your drawing, centred and scaled as the data are."); });
   const upload = facts.encoder && facts.shape.length === 3 && h("input", { type: "file", accept: "image/*", onchange: async () => {
-    try { const pixels = upload.files[0] && (await readImage(upload.files[0], facts)); if (pixels) encode(pixels, "Your image."); } catch { app.tell("That file could not be read as an image."); }
+    try { const pixels = upload.files[0] && (await readImage(upload.files[0], facts)); if (pixels) encode(pixels, "Your image."); } catch { app.complain("That file could not be read as an image."); }
   } });
   return {
-    name: "Encode", image: () => sheetOf([[original], [rebuilt]], 2),
+    name: "Your image", image: () => sheetOf([[original], [rebuilt]], 2),
     el: h("div", {}, h("div", { className: "row" }, field(`example, 0 to ${last}`, index), classes ? field("class", byClass) : null, few > 10 ? button("Others", more) : null), table.el,
       h("div", { className: "pair" }, h("div", {}, h("small", {}, "original"), original), h("div", {}, h("small", {}, "reconstruction"), rebuilt),
         draw ? h("div", {}, h("small", {}, "draw here"), draw.el, button("Clear", () => draw.clear())) : null),
       error, upload ? field("or an image file", upload) : null, facts.encoder ? null : h("p", { className: "quiet" }, "This page carries no encoder, so only its own examples can be encoded.")),
     update(changed) {
+      if (draw && changed.has("theme")) draw.theme();
       if (!this.begun) { this.begun = true; list(); index.value = state.example; show(state.example, true); }
       else if (changed.has("restored")) { index.value = state.example; }
     },
@@ -660,19 +732,20 @@ function encodePart(app) {
 function betweenPart(app) {
   const { state } = app, N = 11;
   const strip = gallery(app, "From A to B: press a picture to go there", (i) => go(i / (N - 1)));
-  const scrub = h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Place between A and B", oninput: () => go(Number(scrub.value)) });
+  const scrub = keepOnSwipe(h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Place between A and B", oninput: () => go(Number(scrub.value)) }));
   const way = h("select", { onchange: () => app.set({ spherical: way.value === "spherical" }) }, ...options([["straight", "straight"], ["spherical", "spherical"]]));
   const go = (t) => app.set({ t, z: [...between(state.a, state.b, t, state.spherical)] });
   const fill = newest((stale) => app.decodeMany(range(N).map((i) => between(state.a, state.b, i / (N - 1), state.spherical)), (i, frame) => strip.paint(i, frame, `${i} tenths of the way`), stale), app.fail);
   const words = h("p", { className: "quiet" });
   return {
-    name: "Between", image: strip.image,
+    name: "From A to B", image: strip.image,
     el: h("div", {}, h("div", { className: "row" }, field("way", way), button("Swap", () => app.set({ a: state.b, b: state.a })), button("A and B at random", () => app.randomEnds())), strip.el, scrub, words),
     update(changed) {
       strip.shape(N, N);
       way.value = state.spherical ? "spherical" : "straight";
       scrub.value = state.t;
-      strip.mark(Math.round(state.t * (N - 1)));
+      const there = between(state.a, state.b, state.t, state.spherical);
+      strip.mark(state.z.every((v, i) => Math.abs(v - there[i]) < 1e-5) ? Math.round(state.t * (N - 1)) : -1);
       if (["a", "b", "spherical", "shown"].some((key) => changed.has(key))) fill();
       const [a, m, b] = [0, 0.5, 1].map((t) => length(app.units(between(state.a, state.b, t, state.spherical))).toFixed(1));
       words.textContent = `Distance from the middle: A ${a}, half-way ${m}, B ${b}. The path is also on the map.`;
@@ -688,7 +761,7 @@ function traversePart(app) {
   const fill = newest((stale) => app.decodeMany(state.dims.flatMap((j) => steps.map((u) => walk(j, u))), (i, frame) => table.paint(i, frame, name(i)), stale), app.fail);
   const boxes = facts.order.filter(app.movable).map((j) => [j, h("input", { type: "checkbox", onchange: () => app.set({ dims: boxes.filter(([, box]) => box.checked).map(([k]) => k) }) })]);
   return {
-    name: "Traverse", image: table.image,
+    name: "One number at a time", image: table.image,
     el: h("div", {}, h("fieldset", { className: "row boxes" }, h("legend", { className: "quiet" }, "dimensions"), ...boxes.map(([j, box]) => check(`z[${j}]`, box))), table.el,
       h("p", { className: "quiet" }, "In each row one number of the code goes from \u22123 to 3 standard deviations; the others stay as they are.")),
     update(changed) {
@@ -713,11 +786,11 @@ function samplePart(app) {
   }, app.fail);
   const n = h("input", { type: "number", min: 1, max: 64, step: 1, oninput: () => { const v = typed(n); if (v !== undefined) turn({ n: v }); } });
   const seed = h("input", { type: "number", min: 0, max: 999999999, step: 1, oninput: () => { const v = typed(seed); if (v !== undefined) turn({ seed: v }); } });
-  const heat = h("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": "Temperature", oninput: () => turn({ temperature: Number(heat.value) }) }), degrees = h("span", {});
+  const heat = keepOnSwipe(h("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": "Temperature", oninput: () => turn({ temperature: Number(heat.value) }) })), degrees = h("span", {});
   const source = h("select", { onchange: () => turn({ source: Number(source.value) }) }, ...options(facts.sources.map((s, i) => [i, s.name])));
   const nearest = h("input", { type: "checkbox", onchange: () => turn({ nearest: nearest.checked }) });
   return {
-    name: "Sample", image: table.image,
+    name: "New samples", image: table.image,
     el: h("div", {}, h("div", { className: "row" }, field("number", n), field("seed", seed), button("Another seed", () => turn({ seed: state.sampling.seed + 1 })), facts.sources.length > 1 ? field("from", source) : null,
       h("label", { className: "field" }, h("span", {}, "temperature ", degrees), heat), check(`nearest ${facts.nearest} image`, nearest)), table.el, h("p", { className: "quiet" }, facts.sampled)),
     update(changed) {
@@ -765,16 +838,21 @@ const CSS = `
 .right { min-width: 0; }
 @container (min-width: 42rem) { .main { grid-template-columns: minmax(15rem, 4fr) 6fr; padding: 1.2rem; } }
 @container (max-width: 41.99rem) { /* the picture stays in sight while the hand is elsewhere */
-  .left { display: contents; } .picture { position: sticky; top: 0; z-index: 1; display: grid; grid-template-columns: min(38%, 11rem) 1fr; gap: 0.2rem 0.8rem; align-items: center; background: var(--paper); padding: 0.5rem 0; border-bottom: 1px solid var(--line); }
-  .picture > canvas { grid-row: span 2; } .buttons { display: grid; grid-template-columns: 1fr 1fr; } .picture p { align-self: end; } .picture .buttons { align-self: start; margin: 0; }
+  .left { display: contents; } .right { order: 1; } .sliders { order: 2; } .picture { position: sticky; top: 0; z-index: 1; display: grid; grid-template-columns: minmax(0, min(38%, 11rem)) minmax(0, 1fr); gap: 0.2rem 0.8rem; align-items: center; background: var(--paper); padding: 0.5rem 0; border-bottom: 1px solid var(--line); }
+  .picture > canvas { grid-row: span 2; } .picture .gauge { align-self: end; } .picture .buttons { display: grid; grid-template-columns: 1fr 1fr; align-self: start; margin: 0; }
 }
+@media (max-height: 26rem) { .picture { position: static !important; } } /* zoomed in, nothing may cover the rest */
 p { margin: 0.35rem 0; } .quiet, small { color: var(--quiet); font-size: 12.5px; }
 canvas { display: block; width: 100%; } .frame { image-rendering: pixelated; border-radius: 3px; }
+.gauge { display: grid; grid-template-columns: auto minmax(3rem, 1fr) auto; gap: 0.1rem 0.5rem; align-items: center; color: var(--quiet); font-size: 12.5px; margin: 0.35rem 0; min-height: 2.6em; align-content: start; }
+.gauge b { grid-column: 1 / -1; font-weight: 400; color: var(--ink); text-align: right; }
+.scale { position: relative; height: 8px; border-radius: 4px; background: linear-gradient(90deg, var(--mark), var(--line) 60%, #c0622b); } .scale i { position: absolute; top: -4px; width: 4px; height: 16px; margin-left: -2px; border-radius: 2px; background: var(--ink); box-shadow: 0 0 0 1.5px var(--paper); }
+.lead { font-weight: 600; margin: 0 0 0.5rem; }
 .picture > canvas { max-width: 17rem; border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
 .buttons, .row { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: end; } .buttons { margin-top: 0.5rem; } .row { margin: 0 0 0.6rem; }
 button, select, input[type=number], textarea { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.6rem; }
 button { cursor: pointer; } button:hover { border-color: var(--mark); }
-input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] { width: 100%; min-width: 0; min-height: 24px; margin: 0; accent-color: var(--mark); } input[type=checkbox] { accent-color: var(--mark); width: 16px; height: 16px; margin: 0; }
+input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] { touch-action: pan-y; width: 100%; min-width: 0; min-height: 24px; margin: 0; accent-color: var(--mark); } input[type=checkbox] { accent-color: var(--mark); width: 16px; height: 16px; margin: 0; }
 :focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
 .field { display: grid; gap: 0.1rem; } .field > span, .take label > span { color: var(--quiet); font-size: 12.5px; }
 .check { display: flex; gap: 0.35rem; align-items: center; min-height: 30px; }
@@ -786,7 +864,7 @@ summary { cursor: pointer; color: var(--quiet); padding: 0.3rem 0; font-size: 12
 .tabs { display: flex; flex-wrap: wrap; gap: 0.15rem; border-bottom: 1px solid var(--line); margin-bottom: 0.8rem; }
 .tabs button { background: none; border: 0; border-bottom: 3px solid transparent; border-radius: 0; padding: 0.25rem 0.45rem; color: var(--quiet); }
 .tabs button[aria-selected=true] { border-bottom-color: var(--mark); color: var(--ink); font-weight: 600; }
-.map { max-width: 32rem; aspect-ratio: 1; touch-action: none; cursor: crosshair; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
+.map { max-width: 32rem; aspect-ratio: 1; touch-action: pan-y; cursor: crosshair; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.25rem; margin: 0.5rem 0; justify-content: center; }
 .chip { display: inline-flex; gap: 0.35rem; align-items: center; min-height: 26px; padding: 0 0.5rem; font-size: 12.5px; } .chip i { width: 10px; height: 10px; border-radius: 50%; } .chip[aria-pressed=true] { border-color: var(--ink); font-weight: 600; }
 .gallery { display: grid; gap: 3px; margin: 0.3rem 0; align-items: center; } .gallery button { padding: 0; min-height: 0; border-radius: 4px; border: 1px solid var(--line); background: none; overflow: hidden; }
@@ -817,16 +895,17 @@ function fitting(state, facts) {
 }
 
 /** What all parts share: facts, state, the decoder, and who hears of a change. */
-function makeApp(model, tell) {
+function makeApp(model, tell, complain) {
   const facts = model.get("facts"), host = new Host(model, facts, tell), state = { ...defaults(facts), ...fitting(facts.start, facts), ...fitting(model.get("state"), facts) };
   const sent = () => JSON.stringify(state);
   let parts = [], waiting = false, last = "";
   const app = {
-    facts, state, host, tell, dark: isDark,
-    fail: (error) => tell(error.message),
+    facts, state, host, dark: isDark, complain,
+    fail: (error) => complain(error.message),
     thumbs: framesOf(facts.thumbs, facts),
     units: (z) => Float32Array.from(z, (v, j) => (v - facts.mean[j]) / facts.scale[j]),
     movable: (j) => !facts.atlas || facts.atlas.dims.includes(j),
+    held: (z) => [...z].map((v, j) => (app.movable(j) ? v : facts.mean[j])), // a table of frames has only two dimensions
     draw: (target, frame) => drawFrame(target, frame, facts, isDark()),
     decode: async (codes) => (await host.ask("decode", {}, flatten(codes.map((z) => Float32Array.from(z))))).frames,
     // In pieces, so that a page without a kernel stays awake and a newer wish need not wait for an old one.
@@ -838,6 +917,7 @@ function makeApp(model, tell) {
       }
     },
     set(patch) {
+      complain("");
       Object.assign(state, patch);
       app.changed(new Set(Object.keys(patch)));
       if (!waiting) { waiting = true; setTimeout(() => { waiting = false; app.remember(); }, 150); }
@@ -858,11 +938,11 @@ function makeApp(model, tell) {
     use(list) { parts = list; },
     async random() {
       const { codes } = await host.ask("sample", { n: 1, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0 });
-      app.set({ z: [...codes[0]] });
+      app.set({ z: app.held(codes[0]) });
     },
     async randomEnds() {
       const { codes } = await host.ask("sample", { n: 2, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0 });
-      app.set({ a: [...codes[0]], b: [...codes[1]] });
+      app.set({ a: app.held(codes[0]), b: app.held(codes[1]) });
     },
   };
   return app;
@@ -870,7 +950,7 @@ function makeApp(model, tell) {
 
 /** The tabs: one panel is seen, and only that one works. */
 function tabsPart(app, panels) {
-  const { state } = app, everything = ["z", "a", "b", "plane", "sampling", "dims", "shown"];
+  const { state } = app, everything = ["z", "a", "b", "plane", "sampling", "dims", "shown", "theme"];
   const name = Math.random().toString(36).slice(2);
   const tab = (panel, i) => h("button", { type: "button", role: "tab", id: `${name}-tab-${i}`, "aria-controls": `${name}-panel-${i}`, onclick: () => app.set({ tab: i }) }, panel.name);
   const tabs = panels.map(tab), boxes = panels.map((panel, i) => h("div", { role: "tabpanel", id: `${name}-panel-${i}`, "aria-labelledby": `${name}-tab-${i}` }, panel.el));
@@ -895,14 +975,30 @@ function tabsPart(app, panels) {
   };
 }
 
+/**
+ * Keys pressed inside stay inside. JupyterLab looks for this attribute from the event's target upwards, and to a listener
+ * outside of a shadow tree the target is the tree's host: on any element above it the attribute comes too late.
+ * A click beside a control gives the host the focus; Escape gives it back to the cell.
+ */
+function keepKeys(host) {
+  host.setAttribute("data-lm-suppress-shortcuts", "true");
+  if (!document.body?.dataset.jpThemeLight) return; // not in JupyterLab
+  host.tabIndex = -1;
+  host.style.outline = "none";
+  host.addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.defaultPrevented) host.closest(".jp-Cell")?.focus(); });
+}
+
 /** The explorer in `el`; returns what ends it. */
 function render({ model, el }) {
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's own keys stay outside
   const place = h("div", { className: "vaenb-explorer-view" }), root = place.attachShadow({ mode: "open" });
+  keepKeys(place);
+  if (model.get("facts").live) place.dataset.vaenbLive = model.get("facts").id;
   const status = h("div", { className: "status", role: "status" }), frame = h("div", { className: "vx", role: "region", "aria-label": `Explorer of a code of ${model.get("facts").latent_dim} numbers` }, status);
   root.append(h("style", {}, CSS), frame);
   el.append(place);
-  const app = makeApp(model, (sentence) => { status.textContent = sentence; }), { facts } = app;
+  const said = { host: "", error: "" }; // the host's sentence leaves with its cause, an error's with the next thing the hand does
+  const say = (kind) => (sentence) => { said[kind] = sentence; status.textContent = said.error || said.host; };
+  const app = makeApp(model, say("host"), say("error")), { facts } = app;
   const picture = picturePart(app), sliders = slidersPart(app), take = takePart(app, picture.canvas);
   const panels = [mapPart, ...(facts.atlas ? [] : [encodePart]), betweenPart, traversePart, ...(facts.atlas ? [] : [samplePart])].map((part) => part(app)), tabs = tabsPart(app, panels);
   app.use([picture, sliders, tabs, take]);
@@ -910,17 +1006,46 @@ function render({ model, el }) {
     h("div", { className: "foot" }, take.el, ...facts.notes.map((note) => h("p", { className: "quiet" }, note))));
   const theme = () => {
     frame.classList.toggle("dark", isDark());
-    frame.classList.toggle("lab", Boolean(document.body.dataset.jpThemeLight));
+    frame.classList.toggle("lab", Boolean(document.body.dataset.jpThemeLight) && !matchMedia("print").matches);
     root.querySelectorAll("canvas").forEach((c) => { if (c.frame) app.draw(c, c.frame); });
     app.changed(new Set(["theme", "plane"]));
   };
-  const media = matchMedia("(prefers-color-scheme: dark)"), watcher = new MutationObserver(theme), heard = () => app.recall(model.get("state"));
-  media.addEventListener("change", theme);
+  const media = ["(prefers-color-scheme: dark)", "print"].map((query) => matchMedia(query)), watcher = new MutationObserver(theme), heard = () => app.recall(model.get("state"));
+  media.forEach((query) => query.addEventListener("change", theme));
   watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   model.on("change:state", heard);
   theme();
   app.changed(new Set(["z", "a", "b", "plane", "sampling", "dims", "tab"]));
-  return () => { app.host.close(); watcher.disconnect(); media.removeEventListener("change", theme); model.off("change:state", heard); };
+  return () => { app.host.close(); watcher.disconnect(); media.forEach((query) => query.removeEventListener("change", theme)); model.off("change:state", heard); };
+}
+
+/**
+ * The copy that a notebook saves behind the widget. It shows itself where the widget does not: in a notebook that was opened
+ * again without its kernel, or in a page made of one.
+ */
+function standIn(el, facts) {
+  const child = el.closest(".jp-OutputArea-child"), area = child?.parentElement || document.body, before = child?.previousElementSibling;
+  const expected = before?.querySelector('.jp-OutputArea-output:not([data-mime-type]), [data-mime-type="application/vnd.jupyter.widget-view+json"]');
+  let begun = false, late = !expected;
+  const look = () => {
+    const alive = Boolean(area.querySelector(`[data-vaenb-live="${facts.id}"]`)), missing = /model not found|Error displaying widget/.test(before?.textContent || "");
+    const shown = !alive && (late || missing);
+    el.hidden = !shown;
+    if (shown && !begun) { begun = true; start(el, facts); }
+    if (before && expected) before.style.display = shown ? "none" : "";
+  };
+  new MutationObserver(look).observe(area, { childList: true, subtree: true, characterData: true });
+  setTimeout(() => { late = true; look(); }, 5000);
+  look();
+}
+
+/** Starts every explorer of this name in the page that has not begun. */
+function startAll(name) {
+  const facts = JSON.parse(document.getElementById(`${name}-facts`).textContent);
+  for (const el of document.querySelectorAll(`[id="${name}"]:not([data-begun])`)) {
+    el.dataset.begun = "";
+    (facts.widget ? standIn : start)(el, facts);
+  }
 }
 
 /** Starts the explorer of a page without a kernel; the page's address may hold a state. */

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'code_scale', 'floats_text', 'to_bytes', 'picture_sheet', 'ink_size', 'as_dataset', 'code_facts',
-           'view_facts', 'atlas_facts', 'module_source', 'static_facts', 'fragment_html', 'nearest_rows',
-           'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
+           'view_facts', 'atlas_facts', 'module_source', 'static_facts', 'explorer_id', 'fragment_html', 'nearest_rows',
+           'still_html', 'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
 
 # %% ../nbs/seeing/62_explorer.ipynb #ae3ebdac
 import base64
@@ -20,12 +20,13 @@ import re
 import anywidget
 import numpy as np
 import traitlets
+from matplotlib.figure import Figure
 from PIL import Image
 
 from .browser import network_source, pack_model
 from .data import Split
-from .evaluation import weigh_units
-from .plot import code_axes
+from .evaluation import unit_importance
+from .plot import code_axes, image_grid
 from .vae import StandardNormal
 
 # %% ../nbs/seeing/62_explorer.ipynb #56261de4
@@ -91,7 +92,7 @@ def picture_sheet(x, value_range, columns=20, limit=300000):
     if x.ndim == 2:
         return {"n": len(x), "values": floats_text(x)}
     n, h, w, c = x.shape
-    sheet = np.zeros((-(-n // columns) * columns, h, w, c), "uint8")
+    sheet = np.zeros((math.ceil(n / columns) * columns, h, w, c), "uint8")
     sheet[:n] = to_bytes(x, value_range)
     sheet = sheet.reshape(-1, columns, h, w, c).transpose(0, 2, 1, 3, 4).reshape(-1, columns * w, c)
     for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 80})):
@@ -127,9 +128,11 @@ def ink_size(x):
 
 # %% ../nbs/seeing/62_explorer.ipynb #8a8a08ef
 def as_dataset(source, image_shape=None):
-    """What the explorer reads of data: dict of `examples`, `train` (Split), `split` (str), `shape`, `range`, `levels`, `classes`.
+    """What the explorer reads of data.
 
     - source: a `Dataset`, or an array (n, *event_shape)
+
+    Returns dict: examples and train (Split), split (str), shape, range, levels, classes.
     """
     if not hasattr(source, "train"):
         x = np.asarray(source, "float32")
@@ -158,7 +161,8 @@ def as_dataset(source, image_shape=None):
 def _shown_shape(shape, event_shape):
     if math.prod(shape) != math.prod(event_shape):
         raise ValueError(
-            f"image_shape {tuple(shape)} does not fit examples of shape {tuple(event_shape)}: both must hold as many numbers"
+            f"image_shape {tuple(shape)} does not fit examples of shape {tuple(event_shape)}: both"
+            " must hold as many numbers"
         )
     shape = (*shape, 1) if len(shape) == 2 else tuple(shape)
     return shape if len(shape) == 3 and shape[-1] in (1, 3) else (math.prod(shape),)
@@ -170,22 +174,16 @@ def code_facts(model, x, codes):
     - x (n, *event_shape)
     - codes (m, d): those that are shown
     """
-    (weight, unit), scale = weigh_units(model, x), code_scale(model, codes)
+    (weight, unit), scale = unit_importance(model, x), code_scale(model, codes)
     order = np.argsort(-weight, kind="stable")
     draws = (
         np.random.default_rng(0).normal(size=(4000, model.latent_dim))
         if scale["draws"] is None
         else (scale["draws"] - scale["mean"]) / scale["scale"]
     )
-    norm, sources = (
-        np.linalg.norm(draws, axis=1),
-        [
-            {
-                "name": "the prior" if hasattr(model, "prior") else "a normal fitted to the codes",
-                "warm": scale["draws"] is None or None,
-            }
-        ],
-    )
+    norm = np.linalg.norm(draws, axis=1)
+    name = "the prior" if hasattr(model, "prior") else "a normal fitted to the codes"
+    sources = [{"name": name, "warm": scale["draws"] is None or None}]
     if scale["draws"] is not None:
         sources[0]["draws"] = floats_text(scale["draws"][:400])
     return {
@@ -256,16 +254,11 @@ def atlas_facts(model, facts, n=15, reach=3):
     Returns dict that JSON can hold.
     """
     across, up = facts["plane"]
-    ticks, mean, scale = (
-        np.linspace(-reach, reach, n),
-        np.array(facts["mean"]),
-        np.array(facts["scale"]),
-    )
+    ticks = np.linspace(-reach, reach, n)
+    mean, scale = np.array(facts["mean"]), np.array(facts["scale"])
     z = np.tile(mean, (n * n, 1))
-    z[:, across], z[:, up] = (
-        mean[across] + scale[across] * np.tile(ticks, n),
-        mean[up] + scale[up] * np.repeat(ticks, n),
-    )
+    z[:, across] = mean[across] + scale[across] * np.tile(ticks, n)
+    z[:, up] = mean[up] + scale[up] * np.repeat(ticks, n)
     return {
         "dims": [across, up],
         "side": n,
@@ -277,7 +270,7 @@ def atlas_facts(model, facts, n=15, reach=3):
 
 # %% ../nbs/seeing/62_explorer.ipynb #aefb7b17
 def module_source():
-    "The text of the ES module that draws the explorer; its default export has `render`, as anywidget wants it."
+    "The text of the ES module of the explorer; its default export has `render`, for anywidget."
     own = (importlib.resources.files("vaenb") / "explorer.js").read_text(encoding="utf-8")
     networks = re.sub(r"^export\s+", "", network_source(), flags=re.M)
     return (
@@ -312,7 +305,10 @@ def static_facts(model, facts, max_bytes=1000000):
     if packed:
         return {**facts, "network": packed, "encoder": packed["encoder"] is not None}
     i, j = facts["plane"]
-    note = f"This page is a table of frames over z[{i}] and z[{j}], with the other numbers in the middle: it cannot encode, sample or move them. {reason}"
+    note = (
+        f"This page is a table of frames over z[{i}] and z[{j}], with the other numbers in the"
+        f" middle: it cannot encode, sample or move them. {reason}"
+    )
     return {
         **facts,
         "atlas": atlas_facts(model, facts),
@@ -322,20 +318,33 @@ def static_facts(model, facts, max_bytes=1000000):
     }
 
 
-def fragment_html(facts):
+def explorer_id(facts):
+    """A name for an explorer in a page, the same for the same facts."""
+    return "explorer-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:10]
+
+
+def fragment_html(facts, still=""):
     """HTML that starts an explorer where it stands, in any page, without a request.
 
-    - facts: what `static_facts` returned
+    - facts: what `static_facts` returned; with `widget` it hides where the widget itself is alive
+    - still (str): HTML shown where no script runs
+
+    Returns str.
     """
-    name = "explorer-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:10]
+    name = facts.get("id") or explorer_id(facts)
+    # Hidden before it is painted: in a notebook the widget above is what should be seen.
+    hide = "<script>document.currentScript.previousElementSibling.hidden = true</script>\n"
     content = json.dumps({**facts, "id": name}, separators=(",", ":")).replace("<", r"\u003c")
     code = re.sub(r"^export default.*$", "", module_source(), flags=re.M).replace(
         "</script", r"<\/script"
     )
     return (
-        f'<div class="vaenb-explorer" id="{name}"><p>Here is an explorer of a latent space. It needs JavaScript.</p></div>\n'
+        f'<div class="vaenb-explorer" id="{name}">'
+        f"{still or '<p>Here is an explorer of a latent space. It needs JavaScript.</p>'}</div>\n"
+        f"{hide if facts.get('widget') else ''}"
         f'<script type="application/json" id="{name}-facts">{content}</script>\n'
-        f'<script type="module">\n{code}\nstart(document.getElementById("{name}"), JSON.parse(document.getElementById("{name}-facts").textContent));\n</script>'
+        # Not a module: it runs before what follows is laid out, so that nothing jumps.
+        f'<script>\n(() => {{\n{code}\nstartAll("{name}");\n}})();\n</script>'
     )
 
 # %% ../nbs/seeing/62_explorer.ipynb #919cae8d
@@ -355,12 +364,20 @@ def nearest_rows(images, x):
 
 # %% ../nbs/seeing/62_explorer.ipynb #35a8f339
 class _Answers:
-    "What the view may ask; each method takes the question and its numbers, and returns arrays by name."
+    "What the view may ask; each method returns arrays by name."
 
     def decode(self, question, codes):
+        """Decoded frames.
+
+        - codes (n * latent_dim,)
+        """
         return {"frames": self.frames(self.model.decode(codes.reshape(-1, self.model.latent_dim)))}
 
     def encode(self, question, pixels):
+        """The code of a drawn or uploaded image.
+
+        - pixels (float array on [0, 1]): of one image
+        """
         low, high = self.known["range"]
         if self.known["levels"]:
             pixels = np.rint(pixels * (self.known["levels"] - 1)) / (self.known["levels"] - 1)
@@ -371,10 +388,9 @@ class _Answers:
         }
 
     def example(self, question, numbers):
-        x, labels = (
-            np.asarray(self.known["examples"].x[[question["index"]]], "float32"),
-            self.known["examples"].labels,
-        )
+        "Code, frame and label of the example with this index."
+        x = np.asarray(self.known["examples"].x[[question["index"]]], "float32")
+        labels = self.known["examples"].labels
         return {
             "codes": self.model.encode(x),
             "frames": self.frames(x),
@@ -382,6 +398,7 @@ class _Answers:
         }
 
     def sample(self, question, numbers):
+        "Codes from the prior, from a normal fitted to the codes, or from a sampler."
         n, seed, source = question["n"], question["seed"], question["source"]
         if source:
             return {"codes": self.samplers[source - 1].sample(n, seed)}
@@ -389,11 +406,17 @@ class _Answers:
             return {"codes": self.model.draw_codes(n, seed, question["temperature"])}
         u = np.random.default_rng(seed).normal(size=(n, self.model.latent_dim))
         return {
-            "codes": np.array(self.facts["mean"])
-            + question["temperature"] * np.array(self.facts["scale"]) * u
+            "codes": (
+                np.array(self.facts["mean"])
+                + question["temperature"] * np.array(self.facts["scale"]) * u
+            )
         }
 
     def nearest(self, question, codes):
+        """The training examples nearest to what is decoded.
+
+        - codes (n * latent_dim,)
+        """
         x = np.asarray(self.known["train"].x[: self.count], "float32")
         return {
             "frames": self.frames(
@@ -401,7 +424,16 @@ class _Answers:
             )
         }
 
+    def copy(self, question, numbers):
+        "The networks for the page, which answer when the kernel does not."
+        facts = static_facts(self.model, self.facts, 500_000)
+        return {"copy": {name: facts[name] for name in ("network", "atlas") if name in facts}}
+
     def frames(self, x):
+        """Images as bytes; vectors as float32.
+
+        - x (n, *event_shape)
+        """
         return (
             to_bytes(x, self.known["range"])
             if len(self.facts["shape"]) == 3
@@ -424,13 +456,14 @@ class _View(_Answers, anywidget.AnyWidget):
         z = proposal.value.get("z")
         if z is not None and len(z) != self.model.latent_dim:
             raise ValueError(
-                f"the state's z holds {len(z)} numbers, but a code of this model has {self.model.latent_dim}"
+                f"the state's z holds {len(z)} numbers, but a code of this model has"
+                f" {self.model.latent_dim}"
             )
         return proposal.value
 
     @property
     def z(self):
-        "The code that the view shows, (latent_dim,) float32; the first example's before there is a view."
+        "The code that the view shows, (latent_dim,) float32; at first that of the first example."
         first = np.frombuffer(base64.b64decode(self.facts["codes"]), "<f4")[: self.model.latent_dim]
         return np.array(self.state.get("z", first), "float32")
 
@@ -438,7 +471,7 @@ class _View(_Answers, anywidget.AnyWidget):
         "Sends what a question of the view asks for, or the sentence of the error."
         try:
             kind = question["kind"]
-            if kind not in ("decode", "encode", "example", "sample", "nearest"):
+            if kind not in ("decode", "encode", "example", "sample", "nearest", "copy"):
                 raise ValueError(f"the view asks for {kind!r}, which there is not")
             found = getattr(self, kind)(
                 question, np.frombuffer(buffers[0], "<f4") if buffers else None
@@ -454,13 +487,49 @@ class _View(_Answers, anywidget.AnyWidget):
             if name in found
         }
         self.send(
-            {"id": question["id"], "has": list(arrays), "labels": found.get("labels")},
+            {
+                "id": question["id"],
+                "has": list(arrays),
+                **{name: found[name] for name in ("labels", "copy") if name in found},
+            },
             [a.tobytes() for a in arrays.values()],
         )
 
+# %% ../nbs/seeing/62_explorer.ipynb #b7d2e9aa
+def still_html(model, facts):
+    """A still picture of the map and of sampled codes, and how to make it interactive.
+
+    - model: a `VAE` or `Autoencoder`
+    - facts: what `view_facts` returned
+
+    Returns str, HTML that needs no script.
+    """
+    d, rng = facts["latent_dim"], np.random.default_rng(0)
+    codes = np.frombuffer(base64.b64decode(facts["codes"]), "<f4").reshape(-1, d)
+    axes = np.eye(d)[facts["plane"]] if facts["axes"] is None else np.array(facts["axes"])
+    x, y = (codes @ axes.T).T if d > 1 else (codes[:, 0], rng.normal(size=len(codes)))
+    figure = Figure(figsize=(7.6, 3.7), dpi=84, layout="constrained")
+    scatter, grid = figure.subplots(1, 2)
+    colours = {} if facts["labels"] is None else {"c": facts["labels"], "cmap": "tab10"}
+    scatter.scatter(x, y, s=6, **colours)
+    scatter.set(xticks=[], yticks=[], title="codes of examples")
+    z = np.array(facts["mean"]) + np.array(facts["scale"]) * rng.normal(size=(36, d))
+    frames = model.decode(z.astype("float32")).reshape(-1, *facts["shape"])
+    image_grid(frames, 6, grid, cmap="gray_r" if facts["drawing"] else "gray")
+    grid.set_title("decoded codes")
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png")
+    address = base64.b64encode(memory.getvalue()).decode()
+    return (
+        '<p><img alt="A map of codes, and images decoded from sampled codes" width="638"'
+        f' src="data:image/png;base64,{address}"></p>'
+        "<p>This is a still picture of a latent space. To explore it, trust the notebook:"
+        " <strong>Trust Notebook</strong> in the command palette.</p>"
+    )
+
 # %% ../nbs/seeing/62_explorer.ipynb #60470793
 class LatentExplorer(_View):
-    """A view of a model's latent space: alive where a kernel runs, and with `to_html` in a page of its own.
+    """An interactive view of a model's latent space; `to_html` gives one that needs no kernel.
 
     - model: a `VAE` or `Autoencoder`, trained
     - dataset: the `Dataset` it was trained on, or an array (n, *event_shape)
@@ -469,11 +538,8 @@ class LatentExplorer(_View):
     """
 
     def __init__(self, model, dataset, samplers=None, image_shape=None):
-        self.model, self.known, self.samplers = (
-            model,
-            as_dataset(dataset, image_shape),
-            list((samplers or {}).values()),
-        )
+        self.model, self.known = model, as_dataset(dataset, image_shape)
+        self.samplers = list((samplers or {}).values())
         facts = view_facts(model, dataset, image_shape)
         facts["sources"] += [
             {"name": name, "draws": floats_text(sampler.sample(400, seed=0))}
@@ -481,10 +547,12 @@ class LatentExplorer(_View):
         ]
         model.decode(np.zeros((1, model.latent_dim), "float32"))  # compiles
         self.count = min(len(self.known["train"]), self.most, 2**25 // math.prod(facts["shape"]))
-        sampled = f"Nearest is meant among {'the first ' * (self.count < len(self.known['train']))}{self.count:,} training images."
+        first = "the first " if self.count < len(self.known["train"]) else ""
+        sampled = f"Nearest is meant among {first}{self.count:,} training images."
         super().__init__(
             facts={
                 **facts,
+                "id": explorer_id(facts),
                 "live": True,
                 "encoder": True,
                 "examples": len(self.known["examples"]),
@@ -495,44 +563,66 @@ class LatentExplorer(_View):
         self.on_msg(self.answer)
 
     def to_html(self, max_bytes=1000000):
-        """The explorer as HTML that needs no kernel and asks no host: a fragment, for `page_html` or any page.
+        """The explorer as a piece of HTML that needs no kernel and makes no request.
 
         - max_bytes: int, of the networks as text
         """
         return fragment_html(static_facts(self.model, self.facts, max_bytes))
 
-    def _repr_mimebundle_(self, **kwargs):
-        "The live widget, and for a saved notebook the same without a kernel."
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return {**data, "text/plain": repr(self), "text/html": self.to_html(500_000)}, metadata
+    def _ipython_display_(self):
+        """Shows the widget and, behind it, the same without a kernel.
+
+        A notebook that is opened again, exported or not trusted has no widget to show. A second
+        output is needed, because of one output a notebook shows only the widget or an error.
+        """
+        from IPython.display import display
+
+        data, metadata = super()._repr_mimebundle_()
+        display({**data, "text/plain": repr(self)}, metadata=metadata, raw=True)
+        facts = {**static_facts(self.model, self.facts, 500_000), "widget": True}
+        still = still_html(self.model, facts)
+        display({"text/html": fragment_html(facts, still)}, raw=True)
 
     def __repr__(self):
-        return f"LatentExplorer of {type(self.model).__name__}, {self.model.latent_dim} numbers, {len(self.known['examples']):,} {self.known['split']} examples"
+        return (
+            f"LatentExplorer of {type(self.model).__name__}, {self.model.latent_dim} numbers,"
+            f" {len(self.known['examples']):,} {self.known['split']} examples"
+        )
 
 # %% ../nbs/seeing/62_explorer.ipynb #e70ff1c0
 STYLE = """
-:root { color-scheme: light dark; --ink: #23241f; --quiet: #5f5e57; --paper: #fdfcf9; --line: #dcd8cd; --mark: #0b5c74; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e9e6dd; --quiet: #a9a69b; --paper: #17181a; --line: #3a3b3d; --mark: #7cc4dc; } }
+:root { color-scheme: light dark; --ink: #23241f; --quiet: #5f5e57; --paper: #fdfcf9;
+  --line: #dcd8cd; --mark: #0b5c74; }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e9e6dd; --quiet: #a9a69b; --paper: #17181a;
+  --line: #3a3b3d; --mark: #7cc4dc; } }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6 Georgia, "Iowan Old Style", "Times New Roman", serif; overflow-wrap: break-word; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 1.0625rem/1.6 Georgia, "Iowan Old Style", "Times New Roman", serif;
+  overflow-wrap: break-word; }
 main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 main > p, main > h1, main > h2, main > ul, main > footer { max-width: 42rem; }
-h1 { font-size: clamp(1.8rem, 6vw, 2.6rem); line-height: 1.15; margin: 0 0 1rem; font-weight: 600; letter-spacing: -0.01em; }
+h1 { font-size: clamp(1.8rem, 6vw, 2.6rem); line-height: 1.15;
+  margin: 0 0 1rem; font-weight: 600; letter-spacing: -0.01em; }
 h2 { font-size: 1.3rem; margin: 3rem 0 0.5rem; font-weight: 600; }
 .lead { font-size: 1.2rem; color: var(--quiet); }
 b, strong { color: var(--mark); font-weight: 600; }
-.row { display: grid; gap: 1.5rem 2.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); align-items: start; }
+.row { display: grid; gap: 1.5rem 2.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); align-items: start; }
 figure { margin: 1.25rem 0; min-width: 0; }
 img { display: block; width: 100%; height: auto; mix-blend-mode: multiply; }
-@media (prefers-color-scheme: dark) { img { filter: invert(1) hue-rotate(180deg) brightness(1.3); mix-blend-mode: screen; } }
-figcaption, small, footer { font: 0.875rem/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: var(--quiet); }
+@media screen and (prefers-color-scheme: dark) {
+  img { filter: invert(1) hue-rotate(180deg) brightness(1.3); mix-blend-mode: screen; } }
+figcaption, small, footer { font: 0.875rem/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue",
+  Arial, sans-serif; color: var(--quiet); }
 figcaption { margin-top: 0.5rem; }
-table { border-collapse: collapse; width: 100%; max-width: 46rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: 0.6rem 0.75rem 0.6rem 0; border-top: 1px solid var(--line); font-weight: 400; line-height: 1.35; }
+table { border-collapse: collapse; width: 100%; max-width: 46rem;
+  font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: 0.6rem 0.75rem 0.6rem 0;
+  border-top: 1px solid var(--line); font-weight: 400; line-height: 1.35; }
 thead th { font-weight: 600; border-top: 0; } thead td { border: 0; }
 td { white-space: nowrap; }
-code { font-size: 0.9em; background: color-mix(in srgb, var(--ink) 8%, transparent); padding: 0.1em 0.3em; border-radius: 3px; overflow-wrap: anywhere; }
+code { font-size: 0.9em; background: color-mix(in srgb, var(--ink) 8%, transparent);
+  padding: 0.1em 0.3em; border-radius: 3px; overflow-wrap: anywhere; }
 footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 @media (max-width: 34rem) { th small { display: none; } td small { white-space: normal; } }
 """
@@ -545,8 +635,11 @@ def page_html(title, body):
     - body (str): HTML
     """
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,"><title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>\n{body}\n</main></body></html>\n'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        ' content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><link rel="icon"'
+        f' href="data:,"><title>{html.escape(title)}</title><style>{STYLE}</style></head>'
+        f"<body><main>\n{body}\n</main></body></html>\n"
     )
 
 # %% ../nbs/seeing/62_explorer.ipynb #d76b18b8
@@ -576,8 +669,12 @@ def explore_page(model, dataset, title="A latent space", image_shape=None, max_b
     - the others: see `explorer_html`
     """
     what = "image" if len(image_shape or model.image_shape) > 1 else "example"
-    words = f"A {type(model).__name__} describes each {what} with {model.latent_dim} number{'s' * (model.latent_dim > 1)}. Move {'them' if model.latent_dim > 1 else 'it'}."
+    words = (
+        f"A {type(model).__name__} describes each {what} with {model.latent_dim}"
+        f" number{'s' * (model.latent_dim > 1)}. Move {'them' if model.latent_dim > 1 else 'it'}."
+    )
     return page_html(
         title,
-        f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(words)}</p>\n{explorer_html(model, dataset, image_shape, max_bytes)}',
+        f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(words)}</p>\n'
+        + explorer_html(model, dataset, image_shape, max_bytes),
     )

@@ -18,76 +18,94 @@ from .likelihood import Part
 
 # %% ../nbs/foundations/18_flow.ipynb #b0e20034
 class Flow(Part):
-    "An invertible map of vectors (..., d), bound to event_shape (d,); a subclass supplies `forward`, and `inverse` where it has one."
+    """An invertible map of vectors (..., d), a Keras layer that is bound to event_shape (d,).
 
-    has_inverse = True  # False: there is no closed form, and so no density of given points
-    context_dim = 0  # numbers that the map is conditioned on; 0: none
+    A subclass writes `forward`, and `inverse` where there is a closed form; where there is none,
+    it sets `has_inverse` to False, and the density of given points is out of reach. `context_dim`
+    is the length of the context that the map is conditioned on, 0 for none.
+    """
+
+    has_inverse = True
+    context_dim = 0
 
     def forward(self, x, context=None):
-        """The image y of `x`, (..., d), and log |det dy/dx|, (...).
+        """Two tensors: the image y of `x`, (..., d), and log |det dy/dx|, (...), in nats.
 
-        - x (..., d)
-        - context (..., context_dim): broadcasts against x's leading axes
+        - x (..., d): the noise
+        - context (..., context_dim): what the map is conditioned on; broadcasts against x
+
+        Raises ValueError for another shape.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no forward method; write one that returns y and log |det dy/dx|."
+            f"{type(self).__name__} has no forward method; "
+            "write one that returns y and log |det dy/dx|."
         )
 
     def inverse(self, y, context=None):
-        """The x that `forward` maps to `y`, (..., d), and log |det dx/dy|, (...); NotImplementedError unless `has_inverse`.
+        """Two tensors: the x whose image is `y`, (..., d), and log |det dx/dy|, (...), in nats.
 
-        - y (..., d)
-        - context: as in `forward`
+        - y (..., d): the result
+        - context (..., context_dim): as in `forward`
+
+        Raises NotImplementedError unless `has_inverse`, and ValueError for another shape.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no inverse in closed form; where densities of given points are needed, use 'maf', 'iaf' or 'realnvp'."
+            f"{type(self).__name__} has no inverse in closed form; "
+            "where densities of given points are needed, use 'maf', 'iaf' or 'realnvp'."
         )
 
     def call(self, x, context=None):
+        "The image of `x`, (..., d): `forward` without its log-determinant."
         return self.forward(x, context)[0]
 
     def check(self, x, context=None):
-        "Both as tensors of the layer's dtype; ValueError with one sentence when a shape does not fit."
+        """`x` and `context` as tensors of the layer's dtype; (x, None) where none is needed.
+
+        - x (..., d): the vectors
+        - context (..., context_dim): what the map is conditioned on
+
+        Raises ValueError for another shape, and for a flow that is not bound.
+        """
         if self.event_shape is None:
             raise ValueError(
                 f"{self} does not know the length of its vectors yet; call bind((d,)) first."
             )
         if len(self.event_shape) != 1 or tuple(np.shape(x))[-1:] != self.event_shape:
+            wanted, given = ", ".join(map(str, self.event_shape)), tuple(np.shape(x))
             raise ValueError(
-                f"{self} maps vectors (..., {', '.join(map(str, self.event_shape))}), but was given the shape {tuple(np.shape(x))}."
+                f"{self} maps vectors (..., {wanted}), but was given the shape {given}."
             )
         if not self.context_dim:
             return ops.cast(x, self.compute_dtype), None
         if context is None or np.shape(context)[-1] != self.context_dim:
+            given = "none" if context is None else tuple(np.shape(context))
             raise ValueError(
-                f"{self} needs a context of shape (..., {self.context_dim}), but was given {'none' if context is None else tuple(np.shape(context))}."
+                f"{self} needs a context of shape (..., {self.context_dim}), but was given {given}."
             )
         return ops.cast(x, self.compute_dtype), ops.cast(context, self.compute_dtype)
 
 # %% ../nbs/foundations/18_flow.ipynb #c6bacac1
 def flow_log_prob(flow, y, context=None):
-    """log p(y) of y = forward(x) with x from N(0, I).
+    """log p(y), (...), in nats, of y = forward(x) with x from N(0, I).
 
-    - flow: a bound Flow with an inverse
+    - flow (Flow): bound, with an inverse
     - y (..., d): where the density is wanted
-    - context (..., context_dim)
+    - context (..., context_dim): what the flow is conditioned on
 
-    Returns (...): nats.
+    Raises NotImplementedError where the flow has no inverse.
     """
     x, log_det = flow.inverse(y, context)
     return normal_log_prob(x) + log_det
 
 # %% ../nbs/foundations/18_flow.ipynb #ad385850
 def flow_sample(flow, n, seed=None, temperature=1.0, context=None):
-    """Samples y = forward(x) with x from N(0, temperature^2 I).
+    """Samples y = forward(x), (n, d), with x from N(0, temperature^2 I).
 
-    - flow: a bound Flow
-    - n: how many
-    - seed: int or SeedGenerator; None continues the flow's own sequence
-    - temperature: standard deviation of the noise
-    - context (n, context_dim): or (context_dim,) for all
-
-    Returns (n, d).
+    - flow (Flow): bound
+    - n (int): how many
+    - seed (int or keras.random.SeedGenerator): None draws from the flow's own generator
+    - temperature (float): standard deviation of the noise
+    - context ((n, context_dim), or (context_dim,) for all): what the flow is conditioned on
     """
     x = keras.random.normal(
         (n, *flow.event_shape), seed=flow.seed_generator if seed is None else seed
@@ -96,20 +114,26 @@ def flow_sample(flow, n, seed=None, temperature=1.0, context=None):
 
 # %% ../nbs/foundations/18_flow.ipynb #f5dee4c7
 def _dot(x, kernel):
-    "x (..., a) times kernel (a, b), as one product of two matrices: (..., b)."
+    "x (..., a) times kernel (a, b), (..., b), as one product of two matrices."
     a, b = kernel.shape
     return ops.reshape(ops.matmul(ops.reshape(x, (-1, a)), kernel), (*ops.shape(x)[:-1], b))
 
 
 def _noise(scale):
-    "An initializer: normal with the given standard deviations, anew for every weight."
-    return lambda shape, dtype: (
-        keras.initializers.RandomNormal(stddev=1.0)(shape, dtype) * ops.cast(scale, dtype)
-    )
+    "A Keras initializer: normal numbers with the standard deviation `scale`, which broadcasts."
+
+    def initializer(shape, dtype):
+        draws = keras.initializers.RandomNormal(stddev=1.0)(shape, dtype)
+        return draws * ops.cast(scale, dtype)
+
+    return initializer
 
 
 class _OneUnit(Flow):
-    "A flow with a few vectors of parameters: weights of its own, plus linear functions of the context."
+    """A flow with few parameters: weights of its own, plus linear functions of the context.
+
+    - context_dim (int): length of the context; 0 for none
+    """
 
     arguments, has_inverse = ("context_dim",), False
 
@@ -117,6 +141,11 @@ class _OneUnit(Flow):
         super().__init__(context_dim=context_dim, **kwargs)
 
     def create(self, sizes, spreads):
+        """Creates the weights, and with a context their slopes.
+
+        - sizes (ints): lengths of the parameter vectors
+        - spreads (floats): standard deviation of each vector before training
+        """
         self.ends, spread = np.cumsum(sizes)[:-1].tolist(), np.repeat(spreads, sizes)
         self.own = self.add_weight(
             name="own", shape=spread.shape, initializer=_noise(spread), autocast=False
@@ -130,6 +159,7 @@ class _OneUnit(Flow):
             )
 
     def parameters(self, context):
+        "The parameter vectors, a list of tensors (..., size); context (..., context_dim) or None."
         return ops.split(
             self.own + (_dot(context, self.slope) if self.context_dim else 0.0), self.ends, axis=-1
         )
@@ -137,13 +167,20 @@ class _OneUnit(Flow):
 # %% ../nbs/foundations/18_flow.ipynb #1f73ccad
 @keras.saving.register_keras_serializable("vaenb")
 class Planar(_OneUnit):
-    "y = x + u tanh(w'x + b), with u'w held above -1 (Rezende and Mohamed 2015, section 4.1 and appendix A.1)."
+    """y = x + u tanh(w'x + b), with u'w held above -1, which makes it invertible.
+
+    - context_dim (int): length of the context; 0 for none
+
+    Rezende and Mohamed 2015, section 4.1 and appendix A.1.
+    """
 
     def add_parameters(self):
+        "Creates u, w and b; `bind` calls it."
         d = self.event_shape[0]
         self.create(sizes=(d, d, 1), spreads=(0.01, 1.0, 1.0))
 
     def forward(self, x, context=None):
+        "y (..., d) and log |det dy/dx| (...), as in `Flow.forward`."
         x, context = self.check(x, context)
         u, w, b = self.parameters(context)
         uw, ww = ops.sum(u * w, -1, keepdims=True), ops.sum(w * w, -1, keepdims=True)
@@ -155,34 +192,42 @@ class Planar(_OneUnit):
 # %% ../nbs/foundations/18_flow.ipynb #80d95206
 @keras.saving.register_keras_serializable("vaenb")
 class Radial(_OneUnit):
-    "y = x + beta (x - x0) / (alpha + |x - x0|), with beta > -alpha (Rezende and Mohamed 2015, eq. 14 and appendix A.2)."
+    """y = x + beta (x - x0) / (alpha + |x - x0|), with beta > -alpha, which makes it invertible.
+
+    - context_dim (int): length of the context; 0 for none
+
+    Rezende and Mohamed 2015, equation 14 and appendix A.2.
+    """
 
     def add_parameters(self):
+        "Creates x0, log alpha and the number behind beta; `bind` calls it."
         d = self.event_shape[0]
         self.create(sizes=(d, 1, 1), spreads=(1.0, 0.01, 0.01))
 
     def forward(self, x, context=None):
+        "y (..., d) and log |det dy/dx| (...), as in `Flow.forward`."
         x, context = self.check(x, context)
         center, log_alpha, raw = self.parameters(context)
         alpha = ops.exp(bound_logvar(log_alpha, -4.0, 4.0))
         beta = alpha * (ops.softplus(raw + math.log(math.expm1(0.999))) - 0.999)
         r = ops.sqrt(ops.sum((x - center) ** 2, -1, keepdims=True) + 1e-12)
         pull = beta / (alpha + r)
-        log_det = (self.event_shape[0] - 1) * ops.log1p(pull) + ops.log1p(
-            pull * alpha / (alpha + r)
-        )
+        across = (self.event_shape[0] - 1) * ops.log1p(pull)
+        log_det = across + ops.log1p(pull * alpha / (alpha + r))
         return x + pull * (x - center), log_det[..., 0]
 
 # %% ../nbs/foundations/18_flow.ipynb #77b3dfd9
 @keras.saving.register_keras_serializable("vaenb")
 class MADE(Part):
-    """A network whose outputs for a coordinate depend only on coordinates of lower rank: `n_outputs` blocks of d numbers (Germain et al. 2015).
+    """A masked network: the outputs for a coordinate depend only on coordinates of lower rank.
 
-    - hidden: widths of the hidden layers
-    - n_outputs: numbers per coordinate
-    - context_dim: length of the context, which enters each layer unmasked; 0: none
-    - activation: of the hidden layers
-    - ranks: rank of each coordinate, from 1; None: 1, 2, ..., d
+    - hidden (sequence of ints): widths of the hidden layers
+    - n_outputs (int): numbers per coordinate
+    - context_dim (int): length of the context, which enters each layer unmasked; 0 for none
+    - activation (name or function): of the hidden layers
+    - ranks ((d,) ints from 1, or None): rank of each coordinate; None means 1, 2, ..., d
+
+    Maps (..., d) to (..., n_outputs * d). Germain et al. 2015.
     """
 
     arguments = ("hidden", "n_outputs", "context_dim", "activation", "ranks")
@@ -207,56 +252,54 @@ class MADE(Part):
         inner = [(a[:, None] <= b).astype("float32") for a, b in zip(degrees, degrees[1:])]
         return [*inner, np.tile(degrees[-1][:, None] < ranks, self.n_outputs).astype("float32")]
 
+    def _weight(self, name, shape, scale):
+        return self.add_weight(name=name, shape=shape, initializer=_noise(scale), autocast=False)
+
     def add_parameters(self):
+        "Creates mask, kernel, bias and the context's kernel of each layer; `bind` calls it."
         self.layers = []
         for i, mask in enumerate(self.masks()):
-            last, seen = i == len(self.hidden), np.maximum(1, mask.sum(0) + self.context_dim)
-            spread = (
-                0.02 if last else 1.0
-            ) * seen**-0.5  # a hidden unit starts with a sum of spread 1, whatever it may see
-            new = lambda name, shape, scale: self.add_weight(
-                name=f"{name}_{i}", shape=shape, initializer=_noise(scale), autocast=False
-            )
-            slope = (
-                new("context", (self.context_dim, mask.shape[1]), spread)
-                if self.context_dim
-                else None
-            )
-            self.layers.append(
-                (
-                    mask,
-                    new("kernel", mask.shape, spread),
-                    new("bias", mask.shape[1:], 0.0 if last else 1.0),
-                    slope,
-                )
-            )
+            last, inputs = i == len(self.hidden), np.maximum(1, mask.sum(0) + self.context_dim)
+            # sums of standard deviation 1 in the hidden layers, however many inputs the mask leaves
+            scale = (0.02 if last else 1.0) * inputs**-0.5
+            slope = None
+            if self.context_dim:
+                slope = self._weight(f"context_{i}", (self.context_dim, mask.shape[1]), scale)
+            kernel = self._weight(f"kernel_{i}", mask.shape, scale)
+            bias = self._weight(f"bias_{i}", mask.shape[1:], 0.0 if last else 1.0)
+            self.layers.append((mask, kernel, bias, slope))
 
     def call(self, x, context=None):
-        """- x (..., d)
+        """(..., n_outputs * d): the outputs of each coordinate, block by block.
 
-        - context (..., context_dim)
+        - x (..., d): the coordinates
+        - context (..., context_dim): what the network is conditioned on
         """
         for i, (mask, kernel, bias, slope) in enumerate(self.layers):
-            x = (
-                _dot(x, kernel * ops.cast(mask, kernel.dtype))
-                + bias
-                + (0.0 if slope is None else _dot(context, slope))
-            )
+            x = _dot(x, kernel * ops.cast(mask, kernel.dtype)) + bias
+            if slope is not None:
+                x = x + _dot(context, slope)
             if i < len(self.hidden):
                 x = keras.activations.get(self.activation)(x)
         return x
 
 # %% ../nbs/foundations/18_flow.ipynb #cfccc999
 def _repeat(n, body, state):
-    "`state = body(i, state)` for i = 0 .. n-1, as a loop of the compiler where n is large, so that compiling stays quick."
+    """The state after `state = body(i, state)` for i = 0 .. n-1, a tuple of tensors.
+
+    - n (int): how many times
+    - body (function): (i, state) -> state
+    - state (tuple of tensors): the start
+
+    Up to eight steps are unrolled; more become one loop of the compiler, which compiles faster.
+    """
     if n <= 8:
         for i in range(n):
             state = body(i, state)
         return state
+    # JAX differentiates fori_loop but not while_loop; with XLA under TensorFlow it is the reverse
     if keras.backend.backend() == "jax":
-        return ops.fori_loop(
-            0, n, body, state
-        )  # JAX differentiates this loop but not the other, XLA under TensorFlow the reverse
+        return ops.fori_loop(0, n, body, state)
     return ops.while_loop(
         lambda i, *_: i < n,
         lambda i, *state: (i + 1, *body(i, state)),
@@ -266,7 +309,12 @@ def _repeat(n, body, state):
 
 
 class _Affine(Flow):
-    "y = x exp(s) + m, where a masked network gives the shift m and the log-scale s."
+    """y = x exp(s) + m, where a masked network gives the shift m and the log-scale s.
+
+    - hidden (sequence of ints): widths of the network's hidden layers
+    - context_dim (int): length of the context; 0 for none
+    - activation (name or function): of the hidden layers
+    """
 
     arguments = ("hidden", "context_dim", "activation")
 
@@ -276,51 +324,74 @@ class _Affine(Flow):
         )
 
     def ranks(self):
+        "Rank of each coordinate, (d,) ints; None means 1, 2, ..., d."
         return None
 
     def add_parameters(self):
+        "Creates the masked network; `bind` calls it."
         self.network = MADE(
             self.hidden, 2, self.context_dim, self.activation, self.ranks(), dtype=self.dtype_policy
         ).bind(self.event_shape)
 
     def shift_and_log_scale(self, given, context):
+        "m and s, both (..., d), from the coordinates `given` (..., d)."
         shift, raw = ops.split(self.network(given, context), 2, axis=-1)
         return shift, bound_logvar(raw, -4.0, 4.0)
 
     def push(self, x, given, context):
+        "x exp(s) + m and s, both (..., d), with m and s read from `given`."
         shift, log_scale = self.shift_and_log_scale(given, context)
         return x * ops.exp(log_scale) + shift, log_scale
 
     def pull(self, y, given, context):
+        "(y - m) exp(-s) and -s, both (..., d), with m and s read from `given`."
         shift, log_scale = self.shift_and_log_scale(given, context)
         return (y - shift) * ops.exp(-log_scale), -log_scale
 
     def forward(self, x, context=None):
+        "y (..., d) and log |det dy/dx| (...), as in `Flow.forward`."
         x, context = self.check(x, context)
         y, log_scale = self.push(x, x, context)
         return y, ops.sum(log_scale, -1)
 
     def inverse(self, y, context=None):
+        "x (..., d) and log |det dx/dy| (...), as in `Flow.inverse`."
         y, context = self.check(y, context)
         x, log_scale = self.pull(y, y, context)
         return x, ops.sum(log_scale, -1)
 
     def in_turn(self, step, like, context):
-        "`step(known) -> (values, log_scale)` once for each coordinate: what has become known is kept, the rest is zero."
+        """Values and log-scales, both (..., d), computed one coordinate after another.
+
+        - step (function): values (..., d) -> values and log-scales; called d times, and call i
+          keeps coordinate i
+        - like (..., d): gives the shape; the values start at zero
+        - context (..., context_dim) or None: gives further leading axes
+        """
         if context is not None:
-            like = like + ops.zeros_like(context[..., :1])  # known numbers need the broadcast shape
+            like = like + ops.zeros_like(context[..., :1])  # the values have the broadcast shape
         index = np.arange(self.event_shape[0], dtype="int32")
-        keep = lambda i, known: tuple(
-            ops.where(ops.equal(index, i), new, old) for new, old in zip(step(known[0]), known)
-        )
-        return _repeat(len(index), keep, (ops.zeros_like(like), ops.zeros_like(like)))
+
+        def keep_one(i, state):
+            new = step(state[0])
+            return tuple(ops.where(ops.equal(index, i), n, old) for n, old in zip(new, state))
+
+        return _repeat(len(index), keep_one, (ops.zeros_like(like), ops.zeros_like(like)))
 
 # %% ../nbs/foundations/18_flow.ipynb #e2b0ea6c
 @keras.saving.register_keras_serializable("vaenb")
 class IAF(_Affine):
-    "y = x exp(s(x)) + m(x), where s and m of a coordinate read the coordinates of the noise x before it (Kingma et al. 2016)."
+    """y = x exp(s(x)) + m(x): s and m of a coordinate depend on earlier coordinates of the noise x.
+
+    - hidden (sequence of ints): widths of the network's hidden layers
+    - context_dim (int): length of the context; 0 for none
+    - activation (name or function): of the hidden layers
+
+    The inverse takes d passes of the network (Kingma et al. 2016).
+    """
 
     def inverse(self, y, context=None):
+        "x (..., d) and log |det dx/dy| (...), as in `Flow.inverse`."
         y, context = self.check(y, context)
         x, log_scale = self.in_turn(lambda x: self.pull(y, x, context), y, context)
         return x, ops.sum(log_scale, -1)
@@ -328,9 +399,17 @@ class IAF(_Affine):
 # %% ../nbs/foundations/18_flow.ipynb #f24eef57
 @keras.saving.register_keras_serializable("vaenb")
 class MAF(_Affine):
-    "y = x exp(s(y)) + m(y), where s and m of a coordinate read the coordinates of the data y before it (Papamakarios et al. 2017)."
+    """y = x exp(s(y)) + m(y): s and m of a coordinate depend on earlier coordinates of y itself.
+
+    - hidden (sequence of ints): widths of the network's hidden layers
+    - context_dim (int): length of the context; 0 for none
+    - activation (name or function): of the hidden layers
+
+    The forward direction takes d passes of the network (Papamakarios et al. 2017).
+    """
 
     def forward(self, x, context=None):
+        "y (..., d) and log |det dy/dx| (...), as in `Flow.forward`."
         x, context = self.check(x, context)
         y, log_scale = self.in_turn(lambda y: self.push(x, y, context), x, context)
         return y, ops.sum(log_scale, -1)
@@ -338,13 +417,22 @@ class MAF(_Affine):
 # %% ../nbs/foundations/18_flow.ipynb #7adc2723
 @keras.saving.register_keras_serializable("vaenb")
 class Coupling(_Affine):
-    "The first half of x stays as it is, and says how the second half is scaled and shifted (Dinh et al. 2017)."
+    """The first half of x stays as it is, and decides how the second half is scaled and shifted.
+
+    - hidden (sequence of ints): widths of the network's hidden layers
+    - context_dim (int): length of the context; 0 for none
+    - activation (name or function): of the hidden layers
+
+    Dinh et al. 2017, section 3.2.
+    """
 
     def ranks(self):
+        "(d,) ints: 1 for the first half of the coordinates, 2 for the second."
         d = self.event_shape[0]
         return [1] * (d // 2) + [2] * (d - d // 2)
 
     def shift_and_log_scale(self, given, context):
+        "m and s, both (..., d), zero in the first half."
         moved = ops.cast(np.asarray(self.ranks()) == 2, self.compute_dtype)
         shift, log_scale = super().shift_and_log_scale(given, context)
         return shift * moved, log_scale * moved
@@ -352,30 +440,34 @@ class Coupling(_Affine):
 # %% ../nbs/foundations/18_flow.ipynb #ada2ff7a
 @keras.saving.register_keras_serializable("vaenb")
 class Permutation(Flow):
-    "The coordinates in another order: reversed, or with an integer `seed` shuffled; its log-determinant is 0."
+    """The coordinates in another order, which has a log-determinant of 0.
+
+    - seed (int or None): of a shuffled order; None reverses the coordinates
+    """
 
     def order(self):
+        "(d,) ints: the input coordinate that each output coordinate is."
         d = self.event_shape[0]
-        return (
-            np.arange(d)[::-1]
-            if self.seed is None
-            else np.random.RandomState(self.seed).permutation(d)
-        )
+        if self.seed is None:
+            return np.arange(d)[::-1]
+        return np.random.RandomState(self.seed).permutation(d)
 
     def forward(self, x, context=None):
+        "y (..., d) and log |det dy/dx| (...), as in `Flow.forward`."
         x, _ = self.check(x)
         return ops.take(x, self.order(), axis=-1), ops.zeros_like(x[..., 0])
 
     def inverse(self, y, context=None):
+        "x (..., d) and log |det dx/dy| (...), as in `Flow.inverse`."
         y, _ = self.check(y)
         return ops.take(y, np.argsort(self.order()), axis=-1), ops.zeros_like(y[..., 0])
 
 # %% ../nbs/foundations/18_flow.ipynb #a41eceb9
 @keras.saving.register_keras_serializable("vaenb")
 class Chain(Flow):
-    """Several flows, one after the other; log-determinants add up.
+    """Several flows, one after the other; their log-determinants add up.
 
-    - flows: list of Flow
+    - flows (list of Flow): in the order from noise to result
     """
 
     arguments = ("flows",)
@@ -385,17 +477,21 @@ class Chain(Flow):
 
     @property
     def has_inverse(self):
+        "Whether every flow has an inverse in closed form."
         return all(flow.has_inverse for flow in self.flows)
 
     @property
     def context_dim(self):
+        "Length of the context, an int; 0 for none."
         return max((flow.context_dim for flow in self.flows), default=0)
 
     def add_parameters(self):
+        "Binds each flow to the shape; `bind` calls it."
         for flow in self.flows:
             flow.bind(self.event_shape)
 
     def forward(self, x, context=None):
+        "y (..., d) and log |det dy/dx| (...), as in `Flow.forward`."
         x, context = self.check(x, context)
         log_det = ops.zeros_like(x[..., 0])
         for flow in self.flows:
@@ -404,6 +500,7 @@ class Chain(Flow):
         return x, log_det
 
     def inverse(self, y, context=None):
+        "x (..., d) and log |det dx/dy| (...), as in `Flow.inverse`."
         y, context = self.check(y, context)
         log_det = ops.zeros_like(y[..., 0])
         for flow in reversed(self.flows):
@@ -412,6 +509,7 @@ class Chain(Flow):
         return y, log_det
 
     def get_config(self):
+        "The arguments, with the flows as Keras serialises them."
         return {
             **super().get_config(),
             "flows": [keras.saving.serialize_keras_object(flow) for flow in self.flows],
@@ -419,23 +517,22 @@ class Chain(Flow):
 
     @classmethod
     def from_config(cls, config):
-        return cls(
-            **{
-                **config,
-                "flows": [keras.saving.deserialize_keras_object(flow) for flow in config["flows"]],
-            }
-        )
+        "A chain from what `get_config` returned."
+        flows = [keras.saving.deserialize_keras_object(flow) for flow in config["flows"]]
+        return cls(**{**config, "flows": flows})
 
 # %% ../nbs/foundations/18_flow.ipynb #7ea9ed98
 def flow_for(name, n_layers=4, hidden=(64,), context_dim=0):
-    """A stack of one kind of layer, with reversals in between where a layer treats coordinates by rank; it starts near the identity.
+    """A `Chain` of one kind of flow, not bound yet, near the identity before training.
 
-    - name: "planar", "radial", "maf", "iaf" or "realnvp"
-    - n_layers: layers with parameters
-    - hidden: widths of the hidden layers of the networks inside (maf, iaf, realnvp)
-    - context_dim: length of the context; 0: none
+    - name ("planar", "radial", "maf", "iaf" or "realnvp"): the kind
+    - n_layers (int, at least 1): layers with parameters; reversals stand between layers that treat
+      coordinates by rank
+    - hidden (sequence of ints): widths of the hidden layers of the networks inside (maf, iaf,
+      realnvp)
+    - context_dim (int): length of the context; 0 for none
 
-    Returns a Flow, not yet bound.
+    Raises ValueError for an unknown name, and for fewer than one layer.
     """
     kinds = {"planar": Planar, "radial": Radial, "maf": MAF, "iaf": IAF, "realnvp": Coupling}
     if name not in kinds:

@@ -18,21 +18,18 @@ from .distribution import sum_event
 
 # %% ../nbs/foundations/13_levels.ipynb #f06464e1
 def discretized_logistic_log_prob(k, mu, log_scale, levels=256, event_ndim=1):
-    """log P(k): the area of the logistic density over bin k; the first and the last bin take the tails.
+    """log P(k), (...), in nats per example: the area of the logistic density over bin k.
 
     - k (..., *event): level indices 0 .. levels-1
     - mu (..., *event): locations on the 0 .. 1 axis, broadcast against k
-    - log_scale: log of the scale on the same axis, broadcasts
-    - levels: L
-    - event_ndim: trailing axes summed
+    - log_scale (broadcasts against mu): log of the scale on the same axis
+    - levels (int): L
+    - event_ndim (int): trailing axes that are summed
 
-    Returns (...): nats per example, a mass.
+    The first and the last bin take the tails (Salimans et al. 2017, section 2.1).
     """
-    k, mu, rate = (
-        ops.cast(k, "float32"),
-        ops.cast(mu, "float32"),
-        ops.exp(-ops.cast(log_scale, "float32")),
-    )
+    k, mu = ops.cast(k, "float32"), ops.cast(mu, "float32")
+    rate = ops.exp(-ops.cast(log_scale, "float32"))
     width = 1 / (levels - 1)
     first, last = k < 0.5, k > levels - 1.5
     below = ops.where(first, 0.0, ops.log_sigmoid((mu - (k - 0.5) * width) * rate))
@@ -42,14 +39,12 @@ def discretized_logistic_log_prob(k, mu, log_scale, levels=256, event_ndim=1):
 
 # %% ../nbs/foundations/13_levels.ipynb #d655f2b3
 def discretized_logistic_mean(mu, log_scale, levels=256, chunk=16):
-    """The mean of x = k / (levels - 1), from P(K >= j) summed over the edges j.
+    """The mean of x = k / (levels - 1), (..., *event), in [0, 1]: P(K >= j) summed over j.
 
-    - mu (..., *event): locations
-    - log_scale: log of the scale, broadcasts
-    - levels: L
-    - chunk (edges summed at a time): memory is `chunk` times the size of mu
-
-    Returns (..., *event): in [0, 1].
+    - mu (..., *event): locations on the 0 .. 1 axis
+    - log_scale (broadcasts against mu): log of the scale on the same axis
+    - levels (int): L
+    - chunk (int): edges that are summed at a time; memory is `chunk` times the size of mu
     """
     mu = ops.expand_dims(ops.cast(mu, "float32"), -1)
     rate = ops.expand_dims(ops.exp(-ops.cast(log_scale, "float32")), -1)
@@ -62,14 +57,15 @@ def discretized_logistic_mean(mu, log_scale, levels=256, chunk=16):
 
 
 def sample_discretized_logistic(mu, log_scale, levels=256, seed=None):
-    """Exact samples: a logistic number by inversion, rounded to the nearest level and clipped.
+    """Exact samples, (..., *event) level indices in float32: a logistic number, then rounded.
 
-    - mu (..., *event): locations
-    - log_scale: log of the scale, broadcasts
-    - levels: L
-    - seed: int, or a keras.random.SeedGenerator
+    - mu (..., *event): locations on the 0 .. 1 axis
+    - log_scale (broadcasts against mu): log of the scale on the same axis
+    - levels (int): L
+    - seed (int or keras.random.SeedGenerator): None draws from Keras's global generator
 
-    Returns (..., *event): level indices, float32.
+    The logistic number is drawn by inversion of its cumulative distribution, rounded to the
+    nearest level and clipped to the range.
     """
     mu = ops.cast(mu, "float32")
     u = keras.random.uniform(ops.shape(mu), seed=seed)
@@ -77,8 +73,11 @@ def sample_discretized_logistic(mu, log_scale, levels=256, seed=None):
     return ops.round(ops.clip(x, 0.0, 1.0) * (levels - 1))
 
 # %% ../nbs/foundations/13_levels.ipynb #06b3eb2d
-def _remainder(y):
-    "r(y) = log Gamma(y) - (y - 1/2) log y + y - log(2 pi) / 2 for y >= 3, to 4e-8 (Abramowitz and Stegun 6.1.41)."
+def _stirling_remainder(y):
+    """r(y) = log Gamma(y) - (y - 1/2) log y + y - log(2 pi) / 2, elementwise, to 4e-8 for y >= 3.
+
+    Stirling's series (Abramowitz and Stegun 6.1.41).
+    """
     r = 1 / y**2
     return (1 / 12 - r * (1 / 360 - r * (1 / 1260 - r / 1680))) / y
 
@@ -90,34 +89,43 @@ def _binomial_table(n):
     return [c + sum(j * math.log(j / n) for j in (k, n - k) if j) for k, c in enumerate(log_c)]
 
 
-def _rising(a, log_a, k, steps):
-    "log of (a)_k less its y log y part, by way of (a + steps)_k."
+def _log_rising_factorial(a, log_a, k, steps):
+    "log of the rising factorial (a)_k without its y log y terms, by way of (a + steps)_k."
     ratio = math.prod((a + j) / (a + k + j) for j in range(1, steps))
     first = ops.where(k > 0, log_a - ops.log(a + ops.maximum(k, 1.0)), 0.0)
     a = a + steps
-    return first + ops.log(ratio) - 0.5 * ops.log1p(k / a) + _remainder(a + k) - _remainder(a)
+    return (
+        first
+        + ops.log(ratio)
+        - 0.5 * ops.log1p(k / a)
+        + _stirling_remainder(a + k)
+        - _stirling_remainder(a)
+    )
 
 
-def _travel(e, weight, compromise, total):
-    "weight * log(compromise / share) with share = weight / total, from e = total * compromise - weight where that is small."
+def _weighted_log_ratio(e, weight, mean, total):
+    """weight * log(mean / share) with share = weight / total, elementwise.
+
+    Where e = total * mean - weight is small, the logarithm is a log1p of e / weight.
+    """
     some = ops.maximum(weight, 1.0)
     near = ops.abs(e) < 0.5 * some
     log_ratio = ops.where(
-        near, ops.log1p(ops.where(near, e / some, 0.0)), ops.log(compromise * total / some)
+        near, ops.log1p(ops.where(near, e / some, 0.0)), ops.log(mean * total / some)
     )
     return ops.where(weight > 0, some * log_ratio, 0.0)
 
 # %% ../nbs/foundations/13_levels.ipynb #06185165
 def beta_binomial_log_prob(k, logits, log_total, levels=256, event_ndim=1):
-    """log P(k) of the beta-binomial with a = s m and b = s (1 - m), accurate in 32 bits.
+    """log P(k) of the beta-binomial, (...), in nats per example, accurate in 32 bits.
 
     - k (..., *event): level indices 0 .. levels-1
-    - logits (..., *event): log-odds of the mean, broadcast against k
-    - log_total (..., *event): log of the concentration a + b, broadcasts
-    - levels: L; there are n = L - 1 tosses
-    - event_ndim: trailing axes summed
+    - logits (..., *event): log-odds of the mean m, broadcast against k
+    - log_total (broadcasts against logits): log of the concentration s = a + b
+    - levels (int): L; there are n = L - 1 tosses
+    - event_ndim (int): trailing axes that are summed
 
-    Returns (...): nats per example, a mass.
+    The coin has the distribution Beta(a, b) with a = s m and b = s (1 - m).
     """
     k, logits, log_total = (ops.cast(v, "float32") for v in (k, logits, log_total))
     n, m = levels - 1.0, levels - 1 - k
@@ -125,48 +133,44 @@ def beta_binomial_log_prob(k, logits, log_total, levels=256, event_ndim=1):
     a, b, s = ops.exp(log_a), ops.exp(log_b), ops.exp(log_total)
     white, black = (a + 3 + k) / (s + 6 + n), (b + 3 + m) / (s + 6 + n)
     e = (k * (b + 3) - m * (a + 3)) / (s + 6 + n)
-    travel = (
-        _travel(-e, k, white, n)
-        + _travel(e, m, black, n)
-        + _travel(e, a + 3, white, s + 6)
-        + _travel(-e, b + 3, black, s + 6)
+    divergences = (
+        _weighted_log_ratio(-e, k, white, n)
+        + _weighted_log_ratio(e, m, black, n)
+        + _weighted_log_ratio(e, a + 3, white, s + 6)
+        + _weighted_log_ratio(-e, b + 3, black, s + 6)
     )
     rest = (
-        _rising(a, log_a, k, 3)
-        + _rising(b, log_b, m, 3)
-        - _rising(s, log_total, ops.convert_to_tensor(n), 6)
+        _log_rising_factorial(a, log_a, k, 3)
+        + _log_rising_factorial(b, log_b, m, 3)
+        - _log_rising_factorial(s, log_total, ops.convert_to_tensor(n), 6)
     )
     table = ops.take(np.array(_binomial_table(levels - 1), "float32"), ops.cast(k, "int32"))
-    return sum_event(travel + rest + table, event_ndim)
+    return sum_event(divergences + rest + table, event_ndim)
 
 # %% ../nbs/foundations/13_levels.ipynb #b422a314
 def split_seed(seed, n):
-    """Seeds for `n` draws that do not repeat one another; a generator moves on by itself, an integer becomes `n` different ones.
+    """A list of `n` seeds for draws that do not repeat one another.
 
-    - seed: int, keras.random.SeedGenerator or None
-    - n: how many draws will be made
-
-    Returns list of n seeds.
+    - seed (int, keras.random.SeedGenerator or None): an int becomes n different ones; a
+      generator, whose state changes with every draw, and None are repeated
+    - n (int): how many draws will be made
     """
     plain = isinstance(seed, (int, np.integer))
     return [int(seed) + 7919 * i if plain else seed for i in range(n)]
 
 
 def sample_beta_binomial(logits, log_total, levels=256, seed=None):
-    """Exact samples: a coin from Beta(a, b), by way of log-gammas, then levels - 1 tosses of it.
+    """Exact samples, (..., *event) level indices in float32: a coin, then levels - 1 tosses of it.
 
     - logits (..., *event): log-odds of the mean
-    - log_total (..., *event): log of the concentration, the same shape
-    - levels: L
-    - seed: int, or a keras.random.SeedGenerator
+    - log_total (..., *event): log of the concentration a + b
+    - levels (int): L
+    - seed (int or keras.random.SeedGenerator): None draws from Keras's global generator
 
-    Returns (..., *event): level indices, float32.
+    The coin is drawn from Beta(a, b) through the logarithms of two gamma variables.
     """
-    logits, log_total, seeds = (
-        ops.cast(logits, "float32"),
-        ops.cast(log_total, "float32"),
-        split_seed(seed, 5),
-    )
+    logits, log_total = ops.cast(logits, "float32"), ops.cast(log_total, "float32")
+    seeds = split_seed(seed, 5)
 
     def log_gamma_variable(log_a, seed, other):
         a = ops.maximum(ops.exp(log_a), 1e-30)
@@ -182,12 +186,13 @@ def sample_beta_binomial(logits, log_total, levels=256, seed=None):
 
 # %% ../nbs/foundations/13_levels.ipynb #5b7bd195
 def sample_poisson(rate, seed=None):
-    """Exact samples: the time of a very late arrival, then how many of the arrivals before it come before `rate`.
+    """Exact samples of Poisson counts, (..., *event), float32.
 
     - rate (..., *event): expected counts
-    - seed: int, or a keras.random.SeedGenerator
+    - seed (int or keras.random.SeedGenerator): None draws from Keras's global generator
 
-    Returns (..., *event): counts, float32.
+    The time of a late arrival is a gamma variable; the number of earlier arrivals that come
+    before time `rate` is binomial.
     """
     rate, seeds = ops.cast(rate, "float32"), split_seed(seed, 2)
     late = ops.ceil(rate + 10 * ops.sqrt(rate) + 20)

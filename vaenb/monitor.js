@@ -5,6 +5,7 @@
 const STYLE = `
 .vaenb-monitor { --ink: var(--jp-ui-font-color1, #23241f); --quiet: var(--jp-ui-font-color2, #6d6c64); --line: #c9c6bc;
   --first: #0b5c74; --second: #b4541f; --paper: transparent; color: var(--ink); font: 13px/1.35 var(--jp-ui-font-family, system-ui, sans-serif); max-width: 860px; }
+.vaenb-monitor:focus { outline: none; }
 .vaenb-monitor.dark { --ink: var(--jp-ui-font-color1, #eee); --quiet: var(--jp-ui-font-color2, #b8b6ae); --line: #55544e; --first: #6cc5e0; --second: #f2a06b; }
 .vaenb-monitor .bar { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 4px 0; }
 .vaenb-monitor button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--quiet); border-radius: 4px; padding: 3px 10px; min-height: 28px; cursor: pointer; }
@@ -25,6 +26,7 @@ const STYLE = `
 .vaenb-monitor canvas { display: block; max-width: 100%; image-rendering: pixelated; background: #fff; }
 .vaenb-monitor svg { display: block; width: 100%; overflow: hidden; }
 .vaenb-monitor svg text { fill: var(--quiet); font-size: 11px; font-family: inherit; }
+.vaenb-monitor:not(.validated) .validation { display: none; }
 .vaenb-monitor .training { color: var(--first); } .vaenb-monitor .validation { color: var(--second); }`;
 const CLASSES = "#5b4bc4 #52aede #2a9c4e #c9b440 #cc6677 #a03a70 #44aa99 #999933 #b05fb0 #888888".split(" ");
 const HEIGHT = 140, PATIENCE_MS = 4000;
@@ -64,7 +66,7 @@ function drawCurve(width, { training, validation }, name) {
   const line = (points, colour, X, Y) => points.length === 0 ? "" : `<path d="${path(points, X, Y)}" fill="none" stroke="${colour}" stroke-width="1.6"/>
     <circle cx="${X(points.at(-1)[0])}" cy="${Y(points.at(-1)[1])}" r="2.6" fill="${colour}"/>`;
   return plot(width, [0, end], bounds((later.length ? later : all).map(([, y]) => y)), { x: "epoch", low: "0", high: number(Math.floor(end)) },
-    `${name} over the epochs: training ${last(training)}, validation ${last(validation)} nats`,
+    `${name} over the epochs: training ${last(training)}${validation.length ? `, validation ${last(validation)}` : ""} nats`,
     (X, Y) => line(training, "var(--first)", X, Y) + line(validation, "var(--second)", X, Y));
 }
 
@@ -135,12 +137,14 @@ function addControls(model, bar, note) {
     timer = setTimeout(() => { note.textContent = "No answer yet: the current step is long, or the kernel is no longer there."; }, PATIENCE_MS);
   };
   const pause = make("button", bar, { type: "button", textContent: "Pause" });
-  const stop = make("button", bar, { type: "button", textContent: "Stop and keep the best" });
+  const stop = make("button", bar, { type: "button", textContent: "Stop" });
   const label = make("label", bar, { textContent: "\u03b2 " }), slider = make("input", label, { type: "range", min: "-101", max: "100", step: "1" }), shown = make("output", label);
   slider.setAttribute("aria-label", "Weight of the KL, beta");
   const beta = () => Number(slider.value) < -100 ? 0 : model.get("progress").beta_start * 10 ** (Number(slider.value) / 50);
   const show = (value) => { shown.textContent = number(value, 2); slider.setAttribute("aria-valuetext", number(value, 2)); };
-  for (const control of [pause, stop, slider]) control.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes their keys
+  // JupyterLab looks for this from the focused element upwards, and a control is itself what its shortcuts ask for.
+  for (const control of [pause, stop, slider]) control.dataset.lmSuppressShortcuts = "true";
+  const best = () => { stop.textContent = Object.keys(model.get("course").curves ?? {}).some((name) => name.startsWith("val_")) ? "Stop and keep the best" : "Stop"; };
   pause.onclick = () => ask(model.get("progress").paused ? "resume" : "pause");
   stop.onclick = () => { stop.disabled = true; ask("stop"); };
   slider.oninput = () => show(beta());
@@ -149,6 +153,7 @@ function addControls(model, bar, note) {
     if (lost || progress.seen >= asked) clearTimeout(timer);
     label.hidden = progress.beta === null;
     label.style.display = label.hidden ? "none" : "";
+    best(); // without validation there is nothing to choose the best by
     pause.textContent = progress.paused ? "Resume" : "Pause";
     slider.disabled = lost;
     pause.disabled = stop.disabled = lost || Boolean(progress.stopping);
@@ -160,14 +165,16 @@ function addControls(model, bar, note) {
 }
 
 function render({ model, el }) {
-  const root = make("div", el, { className: "vaenb-monitor" });
+  const root = make("div", el, { className: "vaenb-monitor", tabIndex: -1 }); // a click beside a control gives it the focus
+  root.dataset.lmSuppressShortcuts = "true";
+  root.addEventListener("keydown", (event) => { if (event.key === "Escape") root.closest(".jp-Cell")?.focus(); });
   make("style", root, { textContent: STYLE });
   const status = make("div", root), done = make("progress", root, { max: 1 }), bar = make("div", root, { className: "bar" });
   const note = make("div", root, { className: "note" }), panels = make("div", root, { className: "panels" }), made = {};
   note.setAttribute("role", "status");
   done.setAttribute("aria-label", "Share of the training that is done");
   const update = addControls(model, bar, note);
-  const legend = `<small><span class="training">training</span>, <span class="validation">validation</span></small>`;
+  const legend = `<small><span class="training">training</span><span class="validation">, validation</span></small>`;
   const titles = { ELBO: `ELBO ${legend}`, Reconstruction: `Reconstruction ${legend}`, KL: `KL ${legend}`, Loss: `Loss ${legend}`, plane: "Distortion over rate <small>lines: equal ELBO</small>",
     units: "KL per dimension", map: "Codes <small>rings: 1 and 2 standard deviations</small>", images: "Originals <small>above</small> reconstructions" };
   for (const [name, title] of Object.entries(titles)) {
@@ -190,6 +197,7 @@ function render({ model, el }) {
   };
   const showCurves = () => {
     const { epochs = [], curves = {}, running = {}, at, vae } = model.get("course");
+    root.classList.toggle("validated", Object.keys(curves).some((name) => name.startsWith("val_")));
     const points = (name) => epochs.map((epoch, i) => [epoch, curves[name]?.[i]]).filter(([, y]) => y !== null && y !== undefined);
     const ahead = (name) => Number.isFinite(running[name]) ? [[at, running[name]]] : [];
     for (const [title, name] of vae ? [["ELBO", "elbo"], ["Reconstruction", "reconstruction"], ["KL", "kl"]] : [["Loss", "loss"]]) {
@@ -203,7 +211,10 @@ function render({ model, el }) {
   const showLook = () => {
     const look = model.get("look");
     if (look.weight === undefined) return;
-    made.units.previousSibling.textContent = look.unit === "nats" ? "KL per dimension" : "Variance per dimension";
+    const when = look.epoch ? `after ${number(look.epoch, look.epoch < 100 ? 2 : 3)} epochs` : "before the training";
+    made.units.previousSibling.innerHTML = `${look.unit === "nats" ? "KL" : "Variance"} per dimension <small>${when}</small>`;
+    made.map.previousSibling.innerHTML = `Codes <small>${when}; rings: 1 and 2 standard deviations</small>`;
+    made.images.previousSibling.innerHTML = `Originals <small>above</small> reconstructions <small>${when}</small>`;
     draw("units", drawUnits, look);
     draw("map", drawMap, look);
     if (!look.images) return;

@@ -21,23 +21,18 @@ import traitlets
 
 # %% ../nbs/seeing/64_monitor.ipynb #2ba1ef7e
 class Budget:
-    """Says when the next drawing of a kind may be made, so that all of them together take at most a share of the time.
+    """Says when the next drawing may be made, so that drawings take at most a share of the time.
 
     - share (float): of the time that has passed
     - clock: function that returns seconds
     """
 
     def __init__(self, share, clock=time.perf_counter):
-        self.share, self.clock, self.start, self.spent, self.cost, self.last = (
-            share,
-            clock,
-            clock(),
-            0.0,
-            0.0,
-            None,
-        )
+        self.share, self.clock, self.start = share, clock, clock()
+        self.spent, self.cost, self.last = 0.0, 0.0, None
 
     def elapsed(self):
+        "Seconds since the start."
         return self.clock() - self.start
 
     def allows(self, apart=0.1):
@@ -56,17 +51,25 @@ class Budget:
             yield
         finally:
             now = self.clock()
-            self.spent += now - begin
-            if self.last is not None:
+            if self.last is None:  # the first drawing compiles, which no later one has to
+                self.start += now - begin
+            else:
+                self.spent += now - begin
                 self.cost = now - begin
             self.last = now
 
     def pass_over(self, seconds):
-        self.start += seconds  # time in which the training was not running
+        """Leaves out time in which the training was not running.
+
+        - seconds (float)
+        """
+        self.start += seconds
 
 # %% ../nbs/seeing/64_monitor.ipynb #ddbfd12a
 def look(model, x, n_images=8):
-    """What the model makes of fixed examples now; `weight` is the mean KL of each coordinate in nats, or its variance over the examples where there is no such KL.
+    """Codes and reconstructions of fixed examples by the model as it is now.
+
+    The weight of a coordinate is its mean KL in nats, or where there is none its variance.
 
     - model: a `VAE` or an `Autoencoder`
     - x (n, *image_shape)
@@ -77,20 +80,17 @@ def look(model, x, n_images=8):
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # on JAX the weights are elsewhere between two steps of `fit`
     if not hasattr(model, "posterior"):
-        z, kl = model._run("codes", x, batch_size=model.rows), None
+        kl = None
     else:
-        params = model._run("parameters_of", x, batch_size=model.rows)
-        z, kl = (
-            keras.ops.convert_to_numpy(model.posterior.mean(params)),
-            model.posterior.kl(params, model.prior, event_ndim=0),
-        )
-    summed = kl is not None and tuple(kl.shape) == z.shape
-    weight = keras.ops.convert_to_numpy(kl).mean(axis=0) if summed else z.var(axis=0)
+        kl = model.unit_kl(x)
+    z = model.run("codes", x, batch_size=model.rows)
+    summed = kl is not None and kl.shape == z.shape
+    weight = kl.mean(axis=0) if summed else z.var(axis=0)
     return {
         "codes": z,
         "weight": weight,
         "unit": "nats" if summed else "variance",
-        "images": model._run("means", z[:n_images]),
+        "images": model.run("means", z[:n_images]),
     }
 
 # %% ../nbs/seeing/64_monitor.ipynb #fb1e11c7
@@ -120,7 +120,9 @@ class Best:
 # %% ../nbs/seeing/64_monitor.ipynb #3a0e607d
 @contextlib.contextmanager
 def overhear(kernel, comm_id):
-    """Gives a function without arguments that handles what waits for this widget behind the running cell; all other messages stay in line.
+    """Gives a function that handles the messages to this widget behind the running cell.
+
+    It takes no arguments; all other messages stay in the queue.
 
     - kernel: an ipykernel kernel, whose cell is running
     - comm_id (str): of the widget
@@ -274,6 +276,7 @@ class _Shown(keras.callbacks.Callback):
     "What a page needs to know of a training: its panel, and the still picture in the end."
 
     def open(self):
+        "Shows the panel, and listens to it until the cell ends."
         from IPython.display import display
 
         self.panel, self.exits = Panel(self.asked), contextlib.ExitStack()
@@ -289,6 +292,7 @@ class _Shown(keras.callbacks.Callback):
         self.exits.callback(kernel.shell.events.unregister, "post_run_cell", self.close)
 
     def close(self, *result):
+        "Puts the still picture in the panel's place; also called when the cell ends."
         if self.panel is None:
             return
         panel, self.panel = self.panel, None
@@ -297,24 +301,24 @@ class _Shown(keras.callbacks.Callback):
         panel.close()
 
     def leave_picture(self):
+        "Replaces the panel by a PNG of its curves, map and reconstructions."
         from IPython.display import Image
         from matplotlib.pyplot import close
 
         if not self.curves or self.place is None:
             return
-        figure, file = (
-            summary(
-                self.curves, *((self.model, self.x, self.labels) if self.x is not None else ())
-            ),
-            io.BytesIO(),
-        )
+        looks = (self.model, self.x, self.labels) if self.x is not None else ()
+        figure, file = summary(self.curves, *looks), io.BytesIO()
         figure.savefig(file, format="png", pil_kwargs={"optimize": True})
         close(figure)
         self.place.update(
             Image(
                 file.getvalue(),
                 format="png",
-                alt="Curves, rate and distortion, code and reconstructions at the end of the training",
+                alt=(
+                    "Curves, rate and distortion, code and reconstructions at the end of the"
+                    " training"
+                ),
             )
         )
 
@@ -323,7 +327,10 @@ class _Shown(keras.callbacks.Callback):
         try:
             draw()
         except Exception as error:
-            self.broken = f"The monitor has stopped drawing ({type(error).__name__}: {error}); the training goes on."
+            self.broken = (
+                f"The monitor has stopped drawing ({type(error).__name__}: {error}); the training"
+                " goes on."
+            )
             print(self.broken)
 
 # %% ../nbs/seeing/64_monitor.ipynb #68f22012
@@ -331,6 +338,10 @@ class _Drawn(_Shown):
     "What the panel is sent, and when."
 
     def draw(self, always=False):
+        """Sends curves and looks, each if its budget allows.
+
+        - always (bool): send the curves whatever their budget says
+        """
         if self.panel is None or self.broken:
             return
         if always or self.budget.allows():
@@ -341,13 +352,19 @@ class _Drawn(_Shown):
                 self.guarded(self.draw_look)
 
     def spent(self):
+        "Seconds spent on drawing."
         return self.budget.spent + self.look_budget.spent
 
     def draw_look(self):
-        self.panel.look = pack_look(look(self.model, self.x, self.n_images), self.x, self.labels)
+        "Sends KL per dimension, map and reconstructions."
+        seen = look(self.model, self.x, self.n_images)
+        self.panel.look = {
+            **pack_look(seen, self.x, self.labels),
+            "epoch": self.epoch + self.batch / (self.params.get("steps") or math.inf),
+        }
 
     def running(self):
-        "The means of the epoch so far, as a dict; empty in its first quarter, where they say little."
+        "Dict of the means of the epoch so far; empty in its first quarter, where they are noisy."
         if self.batch < 0.25 * (self.params.get("steps") or 4):
             return {}
         if hasattr(self.model, "jax_state_sync"):
@@ -355,8 +372,12 @@ class _Drawn(_Shown):
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
     def draw_course(self):
-        steps, thin = self.params.get("steps"), -(-len(self.epochs) // 400) or 1
-        finite = lambda values: [round(v, 4) if math.isfinite(v) else None for v in values]
+        "Sends the curves, at most 400 points each."
+        steps, thin = self.params.get("steps"), math.ceil(len(self.epochs) / 400) or 1
+
+        def finite(values):
+            return [round(v, 4) if math.isfinite(v) else None for v in values]
+
         running = self.running()
         self.panel.course = {
             "epochs": self.epochs[::-thin][::-1],
@@ -368,16 +389,27 @@ class _Drawn(_Shown):
         self.draw_progress(steps)
 
     def draw_progress(self, steps):
+        """Sends epoch, state and the weight of the KL.
+
+        - steps (int): batches in an epoch; None: unknown
+        """
         total = self.params.get("epochs") or 1
         share = min(1.0, (self.epoch + (self.batch / steps if steps else 0)) / total)
         state = (
             "paused"
             if self.paused
-            else "stopping"
-            if self.stopped
-            else "getting ready"
-            if not self.epoch + self.batch
-            else f"{self.spent() / max(self.budget.elapsed(), 1e-9):.1%} of the time spent on watching"
+            else (
+                "stopping"
+                if self.stopped
+                else (
+                    "getting ready"
+                    if not self.epoch + self.batch
+                    else (
+                        f"{self.spent() / max(self.budget.elapsed(), 1e-9):.1%} of the time spent"
+                        " on watching"
+                    )
+                )
+            )
         )
         weight = self.weight()
         self.panel.progress = {
@@ -387,11 +419,9 @@ class _Drawn(_Shown):
             "stopping": self.stopped,
             "note": self.told,
             "seen": self.seen,
-            "beta": None
-            if weight is None
-            else self.beta
-            if self.beta is not None
-            else float(weight),
+            "beta": (
+                None if weight is None else self.beta if self.beta is not None else float(weight)
+            ),
             "beta_start": self.beta_start,
         }
 
@@ -411,6 +441,7 @@ class _Asked(_Drawn):
         self.asked.put({"ask": kind, "value": value})
 
     def weight(self):
+        "The variable that holds the weight of the KL; None where there is none."
         return getattr(getattr(self.model, "objective", None), "kl_weight", None)
 
     def obey(self):
@@ -429,6 +460,12 @@ class _Asked(_Drawn):
                 budget.pass_over(budget.clock() - begin)
 
     def act(self, ask=None, value=None, id=None):
+        """Carries out one request.
+
+        - ask (str): pause, resume, stop or beta
+        - value (float): the new beta
+        - id (int): the request's number
+        """
         self.seen = id or self.seen + 1
         if ask in ("pause", "resume"):
             self.paused, self.told = ask == "pause", ""
@@ -439,6 +476,10 @@ class _Asked(_Drawn):
         self.draw(always=True)
 
     def set_beta(self, value):
+        """Sets the weight of the KL for the rest of the training.
+
+        - value (float)
+        """
         scheduled = self.beta is None and getattr(self.model.objective, "warmup", 0)
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
@@ -453,6 +494,7 @@ class _Followed(_Asked):
     "From the first batch to the last."
 
     def on_train_begin(self, logs=None):
+        "Starts curves and budgets, and opens the panel."
         self.curves, self.epochs, self.best, self.asked = {}, [], Best(), queue.SimpleQueue()
         self.budget, self.look_budget = Budget(self.share / 3), Budget(self.share * 2 / 3)
         self.epoch = self.batch = self.seen = 0
@@ -468,11 +510,13 @@ class _Followed(_Asked):
         self.draw()
 
     def on_epoch_begin(self, epoch, logs=None):
+        "Keeps the slider's beta above the warm-up's."
         self.epoch, self.batch = epoch, 0
         if self.beta is not None:
             self.weight().assign(self.beta)
 
     def on_train_batch_begin(self, batch, logs=None):
+        "Acts and draws, at most twenty times a second."
         self.batch = batch
         if time.perf_counter() - self.checked < 0.05:
             return
@@ -481,12 +525,14 @@ class _Followed(_Asked):
         self.checked = time.perf_counter()
 
     def on_test_batch_begin(self, batch, logs=None):
+        "Acts, at most twenty times a second."
         if time.perf_counter() - self.checked < 0.05:
             return
         self.obey()
         self.checked = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        "Extends the curves and remembers the best weights."
         self.epoch, self.batch = epoch + 1, 0
         self.epochs.append(epoch + 1)
         for name, value in (logs or {}).items():
@@ -501,7 +547,9 @@ class _Followed(_Asked):
 
 # %% ../nbs/seeing/64_monitor.ipynb #b5ab5350
 class Monitor(_Followed):
-    """A callback that shows a training in a notebook while it runs, with buttons to pause or stop it and a slider for beta; elsewhere it only keeps the best weights.
+    """A callback that shows a training in a notebook, with buttons to pause or stop it.
+
+    A slider sets beta. Outside of a notebook it only keeps the best weights.
 
     - data: `Dataset` (its val is taken), `Split`, or array (n, *image_shape): fixed examples to
       look at; None: curves only
@@ -531,23 +579,22 @@ class Monitor(_Followed):
         self.labels = None if labels is None else np.asarray(labels)[:n_codes]
         if self.labels is not None and len(self.labels) != len(self.x):
             raise ValueError(
-                f"{len(self.labels)} labels for {len(self.x)} examples: give one label for each example"
+                f"{len(self.labels)} labels for {len(self.x)} examples: give one label for each"
+                " example"
             )
-        self.n_images, self.share, self.restore_best, self.live = (
-            n_images,
-            share,
-            restore_best,
-            live,
-        )
+        self.n_images, self.share = n_images, share
+        self.restore_best, self.live = restore_best, live
         self.asked, self.panel, self.checked = queue.SimpleQueue(), None, math.inf
 
     def set_params(self, params):
+        "Keras's own; where the panel is shown it turns off the progress bar of `verbose='auto'`."
         super().set_params(params)
         self.watching = running_kernel() is not None if self.live is None else self.live
         if self.watching and params.get("verbose") == "auto":
             params["verbose"] = 0  # one display of progress is enough
 
     def on_train_end(self, logs=None):
+        "Restores the best weights where asked for, and leaves the still picture."
         if self.stopped or self.restore_best:
             self.told = (
                 f"Stopped in epoch {len(self.epochs)}. " if self.stopped else ""

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['dense_encoder', 'dense_decoder', 'halvings', 'conv_encoder', 'subpixel', 'conv_decoder', 'resnet_encoder',
-           'resnet_decoder', 'Network', 'dense', 'conv', 'resnet', 'network_for', 'check_pair']
+           'resnet_decoder', 'Network', 'dense', 'conv', 'resnet', 'network_for', 'joint_networks', 'last_activation',
+           'check_pair']
 
 # %% ../nbs/foundations/16_network.ipynb #ee70bac6
 import math
@@ -17,27 +18,36 @@ from keras import layers
 
 # %% ../nbs/foundations/16_network.ipynb #e0e391ae
 def _sizes(value, name, least=1):
-    "`value`, an integer or a sequence of them, as a tuple of positive integers; ValueError says which argument is wrong."
+    """A tuple of positive integers.
+
+    - value (int or sequence of ints): what the user gave
+    - name (str): what the message calls it
+    - least (0 or 1): how many there must be at least
+
+    Raises ValueError for anything else.
+    """
     try:
         sizes = tuple(operator.index(s) for s in (value if np.iterable(value) else (value,)))
     except TypeError:
         sizes = (0,)
     if len(sizes) < least or min(sizes, default=1) < 1:
+        wanted = "one or more positive integers" if least else "positive integers"
         hint = ": leave the batch axis out" if np.iterable(value) and None in tuple(value) else ""
-        raise ValueError(
-            f"{name} is {value!r}, but it must be {'one or more ' if least else ''}positive integers{hint}."
-        )
+        raise ValueError(f"{name} is {value!r}, but it must be {wanted}{hint}.")
     return sizes
 
 # %% ../nbs/foundations/16_network.ipynb #c77a76ec
 def dense_encoder(
     input_shape, hidden=(512, 256), activation="relu", kernel_initializer="glorot_uniform"
 ):
-    """A Keras model from `input_shape` to a vector of `hidden[-1]` features, through fully connected layers.
+    """A fully connected Keras model: (n, *input_shape) -> (n, hidden[-1]) features.
 
-    - input_shape (tuple): shape of one example, (m,) or (h, w, c) or any other
-    - hidden: widths of the layers, from the data inwards; may be empty
-    - activation: name or function
+    - input_shape (tuple of ints): shape of one example, (m,) or (h, w, c) or any other
+    - hidden (sequence of ints): widths of the layers, from the data inwards; may be empty
+    - activation (name or function): of every layer
+    - kernel_initializer (name or Keras initializer): of every layer
+
+    Raises ValueError for a shape or a width that is not a positive integer.
     """
     x = layers.Input(_sizes(input_shape, "input_shape"), name="x")
     h = layers.Flatten(name="flatten")(x)
@@ -49,21 +59,26 @@ def dense_encoder(
 
 # %% ../nbs/foundations/16_network.ipynb #c268d4d9
 def _with_bias(decoder, output_bias):
-    "The decoder with the bias of its last layer set: number by number if dense, to the mean of each channel if convolutional."
+    """The decoder, with the bias of its layer `output` set; a convolution keeps channel means.
+
+    - decoder (Keras model): (n, d) -> (n, *output_shape)
+    - output_bias ((*output_shape) floats, or None): None leaves the decoder as it is
+
+    Raises ValueError for another shape, or where a value is not finite.
+    """
     if output_bias is None:
         return decoder
-    bias, shape, last = (
-        np.asarray(output_bias, "float32"),
-        decoder.output_shape[1:],
-        decoder.get_layer("output"),
-    )
+    bias, shape = np.asarray(output_bias, "float32"), decoder.output_shape[1:]
+    last = decoder.get_layer("output")
     if bias.shape != shape:
         raise ValueError(
-            f"output_bias has the shape {bias.shape}, but the decoder gives {shape}: pass one number per output."
+            f"output_bias has the shape {bias.shape}, but the decoder gives {shape}: "
+            "pass one number per output."
         )
     if not np.isfinite(bias).all():
         raise ValueError(
-            "output_bias holds NaN or infinite values: clip the means before their logarithm is taken."
+            "output_bias holds NaN or infinite values: "
+            "clip the means before their logarithm is taken."
         )
     if isinstance(last, layers.Conv2D):
         bias = bias.mean(axis=(0, 1))
@@ -79,13 +94,17 @@ def dense_decoder(
     kernel_initializer="glorot_uniform",
     output_bias=None,
 ):
-    """A Keras model from (d,) to `output_shape` through fully connected layers; the last one is linear.
+    """A fully connected Keras model: codes (n, d) -> (n, *output_shape), its last layer linear.
 
     - latent_dim (int): length d of a code
-    - output_shape (tuple): shape of one output, (m,) or (h, w, c), or either with a last axis p
-    - hidden: widths of the encoder; the decoder runs through them backwards
-    - activation: name or function
-    - output_bias (output_shape): where the output starts, number by number
+    - output_shape (tuple of ints): shape of one output, (m,) or (h, w, c), or either with a last
+      axis p
+    - hidden (sequence of ints): widths of the encoder; the decoder uses them backwards
+    - activation (name or function): of the hidden layers
+    - kernel_initializer (name or Keras initializer): of every layer
+    - output_bias ((*output_shape) floats, or None): the output of an untrained decoder, nearly
+
+    Raises ValueError for sizes that are not positive integers and for a bias of another shape.
     """
     output_shape = _sizes(output_shape, "output_shape")
     z = h = layers.Input(_sizes(latent_dim, "latent_dim"), name="z")
@@ -93,16 +112,15 @@ def dense_decoder(
         h = layers.Dense(
             units, activation, kernel_initializer=kernel_initializer, name=f"hidden_{i}"
         )(h)
-    h = layers.Dense(math.prod(output_shape), kernel_initializer=kernel_initializer, name="output")(
-        h
+    last = layers.Dense(
+        math.prod(output_shape), kernel_initializer=kernel_initializer, name="output"
     )
-    return _with_bias(
-        keras.Model(z, layers.Reshape(output_shape, name="event")(h), name="decoder"), output_bias
-    )
+    output = layers.Reshape(output_shape, name="event")(last(h))
+    return _with_bias(keras.Model(z, output, name="decoder"), output_bias)
 
 # %% ../nbs/foundations/16_network.ipynb #c639f353
 def halvings(size, n):
-    """The `n` + 1 sizes on the way down, each half of the one before, rounded up.
+    """A list of `n` + 1 ints, in pixels: `size`, then each half of the one before, rounded up.
 
     - size (int): length of one side
     - n (int): how many times it is halved
@@ -114,12 +132,21 @@ def halvings(size, n):
 
 # %% ../nbs/foundations/16_network.ipynb #a04aff09
 def _image(shape, name, family, ndim=(3,)):
-    "`shape` as a tuple; ValueError unless it is that of an image."
+    """`shape` as a tuple of ints.
+
+    - shape (sequence of ints): what the user gave
+    - name (str): what the message calls it
+    - family (str): the network that asks
+    - ndim (tuple of ints): how many axes it may have
+
+    Raises ValueError for a shape that is not that of an image.
+    """
     shape = _sizes(shape, name)
     if len(shape) in ndim:
         return shape
     raise ValueError(
-        f"{family} needs images (height, width, channels), but {name} is {shape}: use dense, or reshape the data."
+        f"{family} needs images (height, width, channels), but {name} is {shape}: "
+        "use dense, or reshape the data."
     )
 
 # %% ../nbs/foundations/16_network.ipynb #c6a7e862
@@ -130,12 +157,16 @@ def conv_encoder(
     activation="relu",
     kernel_initializer="glorot_uniform",
 ):
-    """A Keras model from images (h, w, c) to a vector of `hidden` features: one strided 3 x 3 convolution per entry of `filters`.
+    """A convolutional Keras model: images (n, h, w, c) -> (n, hidden) features.
 
-    - input_shape (tuple): shape of one image, (h, w, c)
-    - filters: channels after each halving, from the data inwards
-    - hidden: number of features
-    - activation: name or function
+    - input_shape (tuple of ints): shape of one image, (h, w, c)
+    - filters (sequence of ints): channels after each halving, from the data inwards; each is one
+      3 x 3 convolution with stride 2
+    - hidden (int): number of features
+    - activation (name or function): of every layer
+    - kernel_initializer (name or Keras initializer): of every layer
+
+    Raises ValueError where `input_shape` is not that of an image.
     """
     options = dict(activation=activation, kernel_initializer=kernel_initializer)
     x = h = layers.Input(_image(input_shape, "input_shape", "conv"), name="x")
@@ -148,14 +179,16 @@ def conv_encoder(
 def subpixel(
     h, channels, size, activation=None, kernel_initializer="glorot_uniform", name="double"
 ):
-    """Keras tensor (n, *size, channels): a 3 x 3 convolution to four times the channels, woven into 2 x 2 blocks, and cropped (Shi et al. 2016).
+    """Keras tensor (n, *size, channels): `h` doubled by a sub-pixel convolution, and cropped.
 
-    - h: Keras tensor (n, s, s', channels)
+    - h (Keras tensor, (n, s, s', c)): the smaller map
     - channels (int): channels of the result
     - size (int, int): height and width of the result, each twice that of `h` or one less
-    - activation: name or function, applied to the convolution
-    - kernel_initializer: its first quarter is used four times
-    - name: name of the convolution, and prefix of the others
+    - activation (name, function or None): of the convolution
+    - kernel_initializer (name or Keras initializer): its first quarter is used four times
+    - name (str): name of the convolution, and prefix of the other layers
+
+    A 3 x 3 convolution to four times the channels, rearranged into 2 x 2 blocks (Shi et al. 2016).
     """
     convolution = layers.Conv2D(
         4 * channels,
@@ -179,7 +212,11 @@ def subpixel(
 def _map_from_code(
     latent_dim, sizes, filters, hidden, activation, last_activation, kernel_initializer
 ):
-    "Input for codes (d,), and the smallest map (*sizes[-1], filters[-1]) that two dense layers make of them."
+    """Two Keras tensors: codes (n, d), and the smallest map (n, *sizes[-1], filters[-1]).
+
+    - sizes (list of pairs of ints): height and width before and after each halving
+    - last_activation (name, function or None): of the second of the two dense layers
+    """
     z = layers.Input(_sizes(latent_dim, "latent_dim"), name="z")
     h = layers.Dense(hidden, activation, kernel_initializer=kernel_initializer, name="hidden")(z)
     h = layers.Dense(
@@ -200,20 +237,22 @@ def conv_decoder(
     kernel_initializer="glorot_uniform",
     output_bias=None,
 ):
-    """A Keras model from (d,) to images of `output_shape`, doubling and cropping to each size the encoder had; the last layer is linear.
+    """A convolutional Keras model: codes (n, d) -> images (n, *output_shape), linear at the end.
 
     - latent_dim (int): length d of a code
-    - output_shape (tuple): (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
-    - filters: channels of the encoder; the decoder runs through them backwards
-    - hidden: width of the first layer
-    - activation: name or function
-    - output_bias (output_shape): where the output starts; a convolution can only hold its mean
-      per channel
+    - output_shape (tuple of ints): (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
+    - filters (sequence of ints): channels of the encoder; the decoder uses them backwards, and
+      doubles and crops to each size that the encoder had
+    - hidden (int): width of the first layer
+    - activation (name or function): of every layer but the last
+    - kernel_initializer (name or Keras initializer): of every layer
+    - output_bias ((*output_shape) floats, or None): the output of an untrained decoder, nearly; a
+      convolution can only hold its mean per channel
+
+    Raises ValueError where `output_shape` is not that of an image.
     """
-    shape, filters = (
-        _image(output_shape, "output_shape", "conv", ndim=(3, 4)),
-        _sizes(filters, "filters"),
-    )
+    shape = _image(output_shape, "output_shape", "conv", ndim=(3, 4))
+    filters = _sizes(filters, "filters")
     sizes = list(zip(*[halvings(side, len(filters)) for side in shape[:2]]))
     z, h = _map_from_code(
         latent_dim, sizes, filters, hidden, activation, activation, kernel_initializer
@@ -223,13 +262,18 @@ def conv_decoder(
             h, filters[i - 1], sizes[i], activation, kernel_initializer, name=f"double_{i}"
         )
     h = subpixel(h, math.prod(shape[2:]), sizes[0], None, kernel_initializer, name="output")
-    return _with_bias(
-        keras.Model(z, layers.Reshape(shape, name="event")(h), name="decoder"), output_bias
-    )
+    output = layers.Reshape(shape, name="event")(h)
+    return _with_bias(keras.Model(z, output, name="decoder"), output_bias)
 
 # %% ../nbs/foundations/16_network.ipynb #83e96b5e
 def _residual(h, activation, normalization, kernel_initializer, name):
-    "h + conv(act(conv(act(h)))), each `act` behind the normalisation if there is one; the identity at the start."
+    """Keras tensor of h's shape: h + conv(act(conv(act(h)))), the identity before training.
+
+    - h (Keras tensor, (n, s, s', c)): the input of the block
+    - normalization (None, "layer" or "group"): stands before each activation
+
+    Raises ValueError for another `normalization`.
+    """
     branch, channels = h, h.shape[-1]
     for part, initializer in (("a", kernel_initializer), ("b", "zeros")):
         if normalization == "layer":
@@ -258,14 +302,17 @@ def resnet_encoder(
     normalization="group",
     kernel_initializer="glorot_uniform",
 ):
-    """A Keras model from images (h, w, c) to a vector of `hidden` features: as `conv_encoder`, with residual blocks after each halving.
+    """A residual Keras model: images (n, h, w, c) -> (n, hidden) features.
 
-    - input_shape (tuple): shape of one image, (h, w, c)
-    - filters: channels after each halving, from the data inwards
-    - blocks: residual blocks after each halving
-    - hidden: number of features
-    - activation: name or function
-    - normalization: None, "layer" or "group"
+    - input_shape (tuple of ints): shape of one image, (h, w, c)
+    - filters (sequence of ints): channels after each halving, from the data inwards
+    - blocks (int): residual blocks after each halving
+    - hidden (int): number of features
+    - activation (name or function): of every layer
+    - normalization (None, "layer" or "group"): of the residual blocks
+    - kernel_initializer (name or Keras initializer): of every layer
+
+    Raises ValueError where `input_shape` is not that of an image.
     """
     x = h = layers.Input(_image(input_shape, "input_shape", "resnet"), name="x")
     for i, channels in enumerate(_sizes(filters, "filters"), 1):
@@ -297,22 +344,23 @@ def resnet_decoder(
     kernel_initializer="glorot_uniform",
     output_bias=None,
 ):
-    """A Keras model from (d,) to images of `output_shape`: as `conv_decoder`, with residual blocks before each doubling.
+    """A residual Keras model: codes (n, d) -> images (n, *output_shape), linear at the end.
 
     - latent_dim (int): length d of a code
-    - output_shape (tuple): (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
-    - filters: channels of the encoder; the decoder runs through them backwards
-    - blocks: residual blocks before each doubling
-    - hidden: width of the first layer
-    - activation: name or function
-    - normalization: None, "layer" or "group"
-    - output_bias (output_shape): where the output starts; a convolution can only hold its mean
-      per channel
+    - output_shape (tuple of ints): (h, w, c), or (h, w, c, p) for p numbers per pixel and channel
+    - filters (sequence of ints): channels of the encoder; the decoder uses them backwards
+    - blocks (int): residual blocks before each doubling
+    - hidden (int): width of the first layer
+    - activation (name or function): of every layer but the last
+    - normalization (None, "layer" or "group"): of the residual blocks
+    - kernel_initializer (name or Keras initializer): of every layer
+    - output_bias ((*output_shape) floats, or None): the output of an untrained decoder, nearly; a
+      convolution can only hold its mean per channel
+
+    Raises ValueError where `output_shape` is not that of an image.
     """
-    shape, filters = (
-        _image(output_shape, "output_shape", "resnet", ndim=(3, 4)),
-        _sizes(filters, "filters"),
-    )
+    shape = _image(output_shape, "output_shape", "resnet", ndim=(3, 4))
+    filters = _sizes(filters, "filters")
     sizes = list(zip(*[halvings(side, len(filters)) for side in shape[:2]]))
     z, h = _map_from_code(latent_dim, sizes, filters, hidden, activation, None, kernel_initializer)
     for i in range(len(filters), 0, -1):
@@ -321,20 +369,19 @@ def resnet_decoder(
                 h, activation, normalization, kernel_initializer, f"double_{i - 1}_block_{b}"
             )
         h = layers.Activation(activation, name=f"double_{i - 1}_act")(h)
-        channels, name = (
-            (filters[i - 2], f"double_{i - 1}") if i > 1 else (math.prod(shape[2:]), "output")
-        )
+        channels, name = math.prod(shape[2:]), "output"
+        if i > 1:
+            channels, name = filters[i - 2], f"double_{i - 1}"
         h = subpixel(h, channels, sizes[i - 1], None, kernel_initializer, name=name)
-    return _with_bias(
-        keras.Model(z, layers.Reshape(shape, name="event")(h), name="decoder"), output_bias
-    )
+    output = layers.Reshape(shape, name="event")(h)
+    return _with_bias(keras.Model(z, output, name="decoder"), output_bias)
 
 # %% ../nbs/foundations/16_network.ipynb #13a3be4e
 class Network:
-    """A builder: options now, shapes later. Called with shapes it gives a pair of Keras models.
+    """A builder that takes options now and shapes later; called with shapes it gives two models.
 
-    - encoder: function (input_shape, **options) -> Keras model
-    - decoder: function (latent_dim, output_shape, output_bias=..., **options) -> Keras model
+    - encoder (function): (input_shape, **options) -> Keras model
+    - decoder (function): (latent_dim, output_shape, output_bias=..., **options) -> Keras model
     - **options: given to both
     """
 
@@ -342,27 +389,32 @@ class Network:
         self.encoder, self.decoder, self.options = encoder, decoder, options
 
     def __call__(self, input_shape, latent_dim, output_shape=None, output_bias=None):
-        """The pair (encoder, decoder): input_shape -> (features,), and (d,) -> output_shape.
+        """Two Keras models: (n, *input_shape) -> (n, features), and (n, d) -> (n, *output_shape).
 
-        - input_shape (tuple): shape of one example
+        - input_shape (tuple of ints): shape of one example
         - latent_dim (int): length d of a code
-        - output_shape (tuple): what the likelihood needs from the decoder; None: `input_shape`
-        - output_bias (output_shape): where the decoder's output starts
+        - output_shape (tuple of ints, or None): what the likelihood needs from the decoder; None
+          means `input_shape`
+        - output_bias ((*output_shape) floats, or None): see the decoder
+
+        Raises ValueError for a shape that the networks cannot serve.
         """
         output_shape = input_shape if output_shape is None else output_shape
-        return self.encoder(input_shape, **self.options), self.decoder(
-            latent_dim, output_shape, output_bias=output_bias, **self.options
-        )
+        encoder = self.encoder(input_shape, **self.options)
+        decoder = self.decoder(latent_dim, output_shape, output_bias=output_bias, **self.options)
+        return encoder, decoder
 
     def __repr__(self):
-        return f"{self.encoder.__name__.split('_')[0]}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+        family = self.encoder.__name__.split("_")[0]
+        return f"{family}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
 
 # %% ../nbs/foundations/16_network.ipynb #676055c9
 def dense(hidden=(512, 256), activation="relu", kernel_initializer="glorot_uniform"):
-    """A builder of fully connected pairs, for vectors and for images.
+    """A `Network` that builds fully connected pairs, for vectors and for images.
 
-    - hidden: widths of the encoder's layers; the decoder's are the same backwards
-    - activation: name or function
+    - hidden (sequence of ints): widths of the encoder; the decoder uses them backwards
+    - activation (name or function): of the hidden layers
+    - kernel_initializer (name or Keras initializer): of every layer
     """
     return Network(
         dense_encoder,
@@ -374,11 +426,12 @@ def dense(hidden=(512, 256), activation="relu", kernel_initializer="glorot_unifo
 
 # %% ../nbs/foundations/16_network.ipynb #9d2327e3
 def conv(filters=(32, 64), hidden=256, activation="relu", kernel_initializer="glorot_uniform"):
-    """A builder of convolutional pairs, for images (h, w, c) of any size.
+    """A `Network` that builds convolutional pairs, for images (h, w, c) of any size.
 
-    - filters: channels after each halving
-    - hidden: number of features, and width of the decoder's first layer
-    - activation: name or function
+    - filters (sequence of ints): channels after each halving
+    - hidden (int): number of features, and width of the decoder's first layer
+    - activation (name or function): of every layer but the decoder's last
+    - kernel_initializer (name or Keras initializer): of every layer
     """
     return Network(
         conv_encoder,
@@ -398,13 +451,14 @@ def resnet(
     normalization="group",
     kernel_initializer="glorot_uniform",
 ):
-    """A builder of residual pairs, for images (h, w, c) of any size.
+    """A `Network` that builds residual pairs, for images (h, w, c) of any size.
 
-    - filters: channels after each halving
-    - blocks: residual blocks at each size
-    - hidden: number of features, and width of the decoder's first layer
-    - activation: name or function
-    - normalization: None, "layer" or "group"
+    - filters (sequence of ints): channels after each halving
+    - blocks (int): residual blocks at each size
+    - hidden (int): number of features, and width of the decoder's first layer
+    - activation (name or function): of every layer but the decoder's last
+    - normalization (None, "layer" or "group"): of the residual blocks
+    - kernel_initializer (name or Keras initializer): of every layer
     """
     return Network(
         resnet_encoder,
@@ -419,10 +473,13 @@ def resnet(
 
 # %% ../nbs/foundations/16_network.ipynb #f1a3a1d4
 def network_for(image_shape, name="auto"):
-    """A builder that suits the shape; `auto` is dense for vectors and up to 1024 numbers, else conv. Convolutions halve until no side is longer than 7.
+    """A `Network` for examples of that shape; convolutions halve until no side is above 7 pixels.
 
-    - image_shape (tuple): shape of one example
-    - name: "auto", "dense", "conv" or "resnet"; a builder comes back as it is
+    - image_shape (tuple of ints): shape of one example
+    - name ("auto", "dense", "conv", "resnet" or a builder): "auto" is dense for vectors and for up
+      to 1024 numbers, else conv; a builder is returned as it is
+
+    Raises ValueError for an unknown name, and for a convolution of vectors.
     """
     if callable(name):
         return name
@@ -433,52 +490,128 @@ def network_for(image_shape, name="auto"):
         return dense()
     if name not in ("conv", "resnet"):
         raise ValueError(
-            f"There is no network {name!r}: choose auto, dense, conv or resnet, or pass a builder or two Keras models."
+            f"There is no network {name!r}: choose auto, dense, conv or resnet, "
+            "or pass a builder or two Keras models."
         )
     side = max(_image(shape, "image_shape", name)[:2])
     n = max(1, math.ceil(math.log2(side / 7)))
     return {"conv": conv, "resnet": resnet}[name](filters=(32,) + (64,) * (n - 1))
 
+# %% ../nbs/foundations/16_network.ipynb #750df62d
+def _beside(x, c, shape):
+    "x (n, *shape) with the vector c beside it: at the end, or as channels at every place."
+    if len(shape) > 1:
+        places = math.prod(shape[:-1])
+        c = layers.Reshape((*shape[:-1], c.shape[-1]))(layers.RepeatVector(places)(c))
+    return layers.Concatenate()([x, c])
+
+
+def joint_networks(
+    builder,
+    input_shape,
+    code_shape,
+    output_shape=None,
+    output_bias=None,
+    *,
+    missing=False,
+    condition_dim=0,
+):
+    """An encoder that sees more than x, and a decoder that sees more than z.
+
+    - builder: such as `dense()`
+    - input_shape (tuple): shape of one example
+    - code_shape (tuple): shape of one code
+    - output_shape (tuple): what the likelihood needs from the decoder
+    - output_bias (output_shape): where the output starts
+    - missing (bool): the encoder's inputs are x and the mask of what is observed
+    - condition_dim (int): length of a vector c that both networks receive as their last input
+
+    Returns (encoder, decoder): the encoder takes x or a list [x, mask, c] of what there is, the
+    decoder z or [z, c].
+    """
+    code, shape = math.prod(code_shape), tuple(input_shape)
+    if not missing and not condition_dim and len(code_shape) == 1:
+        return builder(shape, code, output_shape, output_bias)
+    x = layers.Input(shape, name="x")
+    c = layers.Input((condition_dim,), name="condition") if condition_dim else None
+    inputs, seen = [x], x
+    if missing:
+        inputs.append(layers.Input(shape, name="mask"))
+        seen = layers.Concatenate()([x, inputs[1]])
+    if c is not None:
+        inputs.append(c)
+        seen = _beside(seen, c, shape)
+    inner, _ = builder(tuple(seen.shape[1:]), code, output_shape, output_bias)
+    encoder = keras.Model(inputs if len(inputs) > 1 else x, inner(seen), name="encoder")
+    z = layers.Input(code_shape, name="z")
+    flat = layers.Flatten()(z) if len(code_shape) > 1 else z
+    flat = flat if c is None else layers.Concatenate()([flat, c])
+    _, inner = builder(shape, code + condition_dim, output_shape, output_bias)
+    return encoder, keras.Model(z if c is None else [z, c], inner(flat), name="decoder")
+
 # %% ../nbs/foundations/16_network.ipynb #bbd8c22b
-def _symbolic_shape(model, role, shape):
-    "Shape of what the model gives for inputs (n, *shape), without n; ValueError in one sentence when it gives nothing usable."
+def _symbolic_outputs(model, role, shapes):
+    "Shapes of what the model gives for inputs of these shapes, without n; ValueError in one sentence."
+    inputs = [keras.KerasTensor((None, *shape), dtype=keras.config.floatx()) for shape in shapes]
     try:
-        result = model(keras.KerasTensor((None, *shape), dtype=keras.config.floatx()))
+        result = model(inputs if len(inputs) > 1 else inputs[0])
     except Exception as error:
         lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
         reason = next(
             (line for line in lines if line and not line.startswith("Exception encountered")),
             type(error).__name__,
         )
-        raise ValueError(f"The {role} does not take inputs of shape {shape}: {reason}") from error
-    if not isinstance(result, keras.KerasTensor):
-        raise ValueError(
-            f"The {role} gives a {type(result).__name__}, but it must give one tensor."
-        )
-    return tuple(result.shape[1:])
+        given = " and ".join(map(str, shapes))
+        raise ValueError(f"The {role} does not take inputs of shape {given}: {reason}") from error
+    results = list(result) if isinstance(result, (list, tuple)) else [result]
+    wrong = [r for r in results if not isinstance(r, keras.KerasTensor)]
+    if wrong or not results:
+        what = type(wrong[0] if wrong else result).__name__
+        raise ValueError(f"The {role} gives a {what}, but it must give one tensor.")
+    return [tuple(r.shape[1:]) for r in results]
+
+# %% ../nbs/foundations/16_network.ipynb #1bd21c1d
+def last_activation(model):
+    """The name of the activation that the network ends with; "linear" where it has none or is not known.
+
+    - model: a Keras model; layers that only reshape are passed over
+    """
+    passed = (layers.Reshape, layers.Flatten, layers.InputLayer, layers.Dropout)
+    for layer in reversed(getattr(model, "layers", [])):
+        if isinstance(layer, keras.Model):
+            return last_activation(layer)
+        if isinstance(layer, passed):
+            continue
+        if isinstance(layer, (layers.ReLU, layers.LeakyReLU, layers.Softmax)):
+            return type(layer).__name__.lower()
+        return getattr(getattr(layer, "activation", None), "__name__", "linear")
+    return "linear"
 
 # %% ../nbs/foundations/16_network.ipynb #7c2022a0
-def check_pair(encoder, decoder, input_shape, latent_dim, output_shape=None):
-    """The number of features the encoder gives. Builds both models where they are not; ValueError, in one sentence, when a shape does not fit.
+def check_pair(encoder, decoder, input_shape, code_shape, output_shape=None, others=((), ())):
+    """The shapes of the features that the encoder gives, one for each level of codes.
 
-    - encoder (Keras model): (n, *input_shape) -> (n, features)
-    - decoder (Keras model): (n, d) -> (n, *output_shape)
+    Builds both models where they are not; ValueError, in one sentence, when a shape does not fit.
+
+    - encoder (Keras model): (n, *input_shape) -> (n, features), or a list of such
+    - decoder (Keras model): (n, *code_shape) -> (n, *output_shape)
     - input_shape (tuple): shape of one example
-    - latent_dim (int): length d of a code
+    - code_shape (int or tuple): shape of one code
     - output_shape (tuple): what the likelihood needs from the decoder; None: `input_shape`
+    - others: shapes of the further inputs of the encoder, and of the decoder
     """
-    shape = _sizes(input_shape, "input_shape")
+    shape, code = _sizes(input_shape, "input_shape"), _sizes(code_shape, "latent_dim")
     wanted = shape if output_shape is None else _sizes(output_shape, "output_shape")
-    features, given = (
-        _symbolic_shape(encoder, "encoder", shape),
-        _symbolic_shape(decoder, "decoder", _sizes(latent_dim, "latent_dim")),
-    )
-    if len(features) != 1 or features[0] is None:
-        raise ValueError(
-            f"The encoder gives {features} for each example, but one vector of known length is needed: end it with keras.layers.Flatten()."
-        )
+    features = _symbolic_outputs(encoder, "encoder", [shape, *others[0]])
+    given = _symbolic_outputs(decoder, "decoder", [code, *others[1]])[0]
+    for found in features:
+        if None in found or len(code) == 1 and len(found) != 1:
+            raise ValueError(
+                f"The encoder gives {found} for each example, but one vector of known length is "
+                "needed: end it with keras.layers.Flatten()."
+            )
     if len(given) == len(wanted) and all(g in (None, w) for g, w in zip(given, wanted)):
-        return features[0]
+        return features
     same = None not in given and math.prod(given) == math.prod(wanted)
     remedy = (
         f"keras.layers.Reshape({wanted})"

@@ -17,47 +17,50 @@ from keras import ops
 
 # %% ../nbs/foundations/11_noise.ipynb #1623f530
 def threefry(key, counter):
-    """Two words of 32 random bits for each counter: Threefry-2x32 with 20 rounds (Salmon et al. 2011, section 3.3).
+    """Two words of 32 random bits for each counter, a pair of uint32 tensors of its shape.
 
-    - key: pair of uint32 tensors, ()
-    - counter: pair of uint32 tensors, any shape
+    - key (pair of uint32 tensors, ()): the stream
+    - counter (pair of uint32 tensors, any shape): the position in the stream
 
-    Returns pair of uint32 tensors of that shape.
+    This is Threefry-2x32 with 20 rounds (Salmon et al. 2011, section 3.3).
     """
-    word = lambda v: ops.cast(v, "uint32")
+
+    def word(v):
+        return ops.cast(v, "uint32")
+
+    def rotate_left(v, r):
+        return ops.bitwise_or(ops.left_shift(v, word(r)), ops.right_shift(v, word(32 - r)))
+
     keys = (*key, ops.bitwise_xor(ops.bitwise_xor(*key), word(0x1BD11BDA)))
     a, b = ops.add(counter[0], keys[0]), ops.add(counter[1], keys[1])
     for i in range(5):
         for r in ((13, 15, 26, 6), (17, 29, 16, 24))[i % 2]:
             a = ops.add(a, b)
-            b = ops.bitwise_xor(
-                ops.bitwise_or(ops.left_shift(b, word(r)), ops.right_shift(b, word(32 - r))), a
-            )
-        a, b = ops.add(a, keys[(i + 1) % 3]), ops.add(ops.add(b, keys[(i + 2) % 3]), word(i + 1))
+            b = ops.bitwise_xor(rotate_left(b, r), a)
+        a = ops.add(a, keys[(i + 1) % 3])
+        b = ops.add(ops.add(b, keys[(i + 2) % 3]), word(i + 1))
     return a, b
 
 # %% ../nbs/foundations/11_noise.ipynb #c061da29
 def counted_uniform(shape, key):
-    """Uniform numbers, each a function of the key and of its place.
+    """Uniform numbers in (0, 1), float32, each a function of the key and of its position.
 
-    - shape: of ints, or of scalar tensors
-    - key: (2,) ints
-
-    Returns float32, in (0, 1).
+    - shape (tuple of ints or scalar tensors): shape of the result
+    - key ((2,) ints): the stream
     """
     n = functools.reduce(operator.mul, shape, 1)
     key = ops.cast(key, "uint32")
-    place = ops.cast(ops.arange((n + 1) // 2, dtype="int32"), "uint32")
-    bits = ops.concatenate(threefry((key[0], key[1]), (place, ops.zeros_like(place))))[:n]
-    return ops.reshape(
-        (ops.cast(ops.right_shift(bits, ops.cast(9, "uint32")), "float32") + 0.5) * 2.0**-23, shape
-    )
+    position = ops.cast(ops.arange((n + 1) // 2, dtype="int32"), "uint32")
+    bits = ops.concatenate(threefry((key[0], key[1]), (position, ops.zeros_like(position))))[:n]
+    upper = ops.cast(ops.right_shift(bits, ops.cast(9, "uint32")), "float32")  # 23 of 32 bits
+    return ops.reshape((upper + 0.5) * 2.0**-23, shape)
 
 
 def counted_normal(shape, key):
-    """Standard normal numbers: the normal quantiles of uniform ones.
+    """Standard normal numbers, float32: the normal quantiles of `counted_uniform`.
 
-    As above.
+    - shape (tuple of ints or scalar tensors): shape of the result
+    - key ((2,) ints): the stream
     """
     return math.sqrt(2) * ops.erfinv(2 * counted_uniform(shape, key) - 1)
 
@@ -67,9 +70,9 @@ _counted = contextvars.ContextVar("counted", default=False)
 
 @contextlib.contextmanager
 def counters(on):
-    """Within, `uniform` and `normal` draw from counters.
+    """A context manager: inside it, `uniform` and `normal` draw by `threefry` where `on` is true.
 
-    - on: bool
+    - on (bool): whether; False leaves every draw to Keras
     """
     token = _counted.set(bool(on))
     try:
@@ -79,23 +82,27 @@ def counters(on):
 
 
 def _draw(counted, of_keras, shape, seed, dtype):
+    "Draws by one of the two functions; an int or None as `seed` always goes to Keras."
     if _counted.get() and hasattr(seed, "next"):
         return ops.cast(counted(tuple(shape), seed.next()), dtype)
     return of_keras(shape, dtype=dtype, seed=seed)
 
 
 def uniform(shape, seed=None, dtype="float32"):
-    """Uniform numbers between 0 and 1.
+    """Uniform numbers between 0 and 1, a tensor of the shape and dtype.
 
-    - shape: of ints, or of scalar tensors
-    - seed: int, or a keras.random.SeedGenerator; None draws from Keras's global generator
+    - shape (tuple of ints or scalar tensors): shape of the result
+    - seed (int or keras.random.SeedGenerator): None draws from Keras's global generator
+    - dtype (str): a floating type
     """
     return _draw(counted_uniform, keras.random.uniform, shape, seed, dtype)
 
 
 def normal(shape, seed=None, dtype="float32"):
-    """Standard normal numbers.
+    """Standard normal numbers, a tensor of the shape and dtype.
 
-    As above.
+    - shape (tuple of ints or scalar tensors): shape of the result
+    - seed (int or keras.random.SeedGenerator): None draws from Keras's global generator
+    - dtype (str): a floating type
     """
     return _draw(counted_normal, keras.random.normal, shape, seed, dtype)

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from .evaluation import weigh_units
+from .evaluation import unit_importance
 from .vae import StandardNormal
 
 # %% ../nbs/seeing/60_plot.ipynb #215211f9
@@ -49,7 +49,7 @@ STYLE = {
 
 
 def styled(draw):
-    """The same function in the style of `STYLE`; matplotlib's own settings are the same after it as before.
+    """The same function, drawn with the settings of `STYLE`; matplotlib's own are restored.
 
     - draw: a function that draws
     """
@@ -84,7 +84,8 @@ def as_examples(values, image_shape=None):
     x = raw.astype("float32") / (255 if raw.dtype == np.uint8 else 1)
     if image_shape is not None and (x.ndim < 2 or math.prod(x.shape[1:]) != math.prod(image_shape)):
         raise ValueError(
-            f"image_shape {tuple(image_shape)} does not fit examples of shape {x.shape[1:]}: both must hold as many numbers"
+            f"image_shape {tuple(image_shape)} does not fit examples of shape {x.shape[1:]}: both"
+            " must hold as many numbers"
         )
     if image_shape is not None:
         x = x.reshape(len(x), *image_shape)
@@ -92,19 +93,22 @@ def as_examples(values, image_shape=None):
         x = x[..., None]
     if x.ndim not in (2, 4) or not x.size or x.ndim == 4 and x.shape[-1] not in (1, 3):
         raise ValueError(
-            f"cannot draw an array of shape {raw.shape}: give images (n, h, w), (n, h, w, 1) or (n, h, w, 3), or vectors (n, d)"
+            f"cannot draw an array of shape {raw.shape}: give images (n, h, w), (n, h, w, 1) or (n,"
+            " h, w, 3), or vectors (n, d)"
         )
     return x
 
 # %% ../nbs/seeing/60_plot.ipynb #5444a9ce
 def tile(images, n_cols, gap=0):
-    """The images row by row, (rows * (h + 2 gap), n_cols * (w + 2 gap), c) float32; gaps and missing images are NaN.
+    """The images row by row in one array; gaps and missing images are NaN.
 
     - images (n, h, w, c)
     - n_cols: int, images in a row
     - gap: int, empty pixels around each image
+
+    Returns (rows * (h + 2 gap), n_cols * (w + 2 gap), c) float32.
     """
-    n_rows = -(-len(images) // n_cols)
+    n_rows = math.ceil(len(images) / n_cols)
     cells = np.full((n_rows * n_cols, *images.shape[1:]), np.nan, "float32")
     cells[: len(images)] = images
     cells = np.pad(cells, ((0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=np.nan)
@@ -132,10 +136,8 @@ def _pixels(x, n_cols, gap, low, high):
 
 
 def _paths(x, n_cols, low, high):
-    across, down = (
-        np.linspace(0.06, 0.94, x.shape[1]),
-        0.88 - 0.76 * (x - low) / ((high - low) or 1),
-    )
+    across = np.linspace(0.06, 0.94, x.shape[1])
+    down = 0.88 - 0.76 * (x - low) / ((high - low) or 1)
     return [np.stack([i % n_cols + across, i // n_cols + y], axis=1) for i, y in enumerate(down)]
 
 
@@ -165,11 +167,9 @@ def image_grid(
     """
     x = as_examples(images, image_shape)
     n_cols = n_cols or (len(x) if len(x) <= 10 else math.ceil(math.sqrt(len(x))))
-    n_rows, gap, (low, high) = (
-        -(-len(x) // n_cols),
-        max(1, round(x.shape[1] / 28)) if gap is None else gap,
-        _limits(x),
-    )
+    n_rows = math.ceil(len(x) / n_cols)
+    gap = max(1, round(x.shape[1] / 28)) if gap is None else gap
+    low, high = _limits(x)
     aspect = (x.shape[1] + 2 * gap) / (x.shape[2] + 2 * gap) if x.ndim == 4 else 0.7
     side = min(0.72, 7.6 / n_cols, 8 / n_rows / aspect)
     ax = _axes(
@@ -201,12 +201,14 @@ def _number(value, form):
 
 @styled
 def training_curves(history, ax=None):
-    """ELBO, reconstruction and KL (of an autoencoder: reconstruction and penalty) in nats per example over the epochs, with their last values; ValueError for an empty history.
+    """ELBO, reconstruction and KL in nats per example over the epochs, with their last values.
+
+    Of an `Autoencoder`: reconstruction and penalty.
 
     - history: what `fit` returned, or a dict of lists of numbers
     - ax: array of axes, one for each curve
 
-    Returns array of axes.
+    Returns array of axes. Raises ValueError for an empty history.
     """
     history = getattr(history, "history", history)
     names = [
@@ -261,7 +263,7 @@ def reconstructions(model, x, n=10, ax=None, **options):
     Returns axes.
     """
     x = np.asarray(x[:n], "float32")
-    n_cols, n_rows = min(max(len(x), 1), 10), -(-len(x) // 10)
+    n_cols, n_rows = min(max(len(x), 1), 10), math.ceil(len(x) / 10)
     both = np.full((n_rows, 2, n_cols, *x.shape[1:]), np.nan, "float32")
     for row in range(n_rows):
         some = x[row * n_cols : (row + 1) * n_cols]
@@ -277,13 +279,14 @@ def reconstructions(model, x, n=10, ax=None, **options):
 def _needs_prior(model, what, instead):
     if not hasattr(model, "prior"):
         raise TypeError(
-            f"{what} needs a prior, and {type(model).__name__} has none: use a VAE, or pass {instead}"
+            f"{what} needs a prior, and {type(model).__name__} has none: use a VAE, or pass"
+            f" {instead}"
         )
 
 
 @styled
 def samples(model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, **options):
-    """Examples drawn from the model, as the likelihood's means; TypeError for a model without a prior and no sampler.
+    """Examples drawn from the model, as the likelihood's means.
 
     - model: a `VAE`; with a sampler also an `Autoencoder`
     - n (int): how many
@@ -292,7 +295,7 @@ def samples(model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, **op
     - sampler: a fitted sampler that draws the codes; None: the prior does
     - **options (for `image_grid`): n_cols, image_shape, cmap, gap
 
-    Returns axes.
+    Returns axes. Raises TypeError for a model without a prior where no sampler is given.
     """
     if sampler is None:
         _needs_prior(model, "samples", "a sampler fitted to its codes")
@@ -300,11 +303,15 @@ def samples(model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, **op
 
 # %% ../nbs/seeing/60_plot.ipynb #82887b04
 def code_axes(codes, dims=None):
-    """The two directions of a view as orthonormal rows, (2, d) float64: `codes @ code_axes(codes).T` are points of the plane; ValueError for dimensions that do not exist.
+    """Orthonormal directions of a two-dimensional view, (2, d) float64.
+
+    The points of the view are `codes @ code_axes(codes).T`.
 
     - codes (n, d)
-    - dims: pair of ints, from 0
-    - None: the first two principal axes of the codes, or the two dimensions that there are
+    - dims: pair of ints, from 0; None: the first two principal axes of the codes, or the two
+      dimensions that there are
+
+    Raises ValueError for dimensions that do not exist.
     """
     d = codes.shape[1]
     if dims is None and d > 2:
@@ -313,7 +320,8 @@ def code_axes(codes, dims=None):
     dims = tuple((0, 1) if dims is None else dims)
     if len(dims) != 2 or dims[0] == dims[1] or not all(0 <= j < d for j in dims):
         raise ValueError(
-            f"dims is {dims}, but a code of this model has {d} dimensions, counted from 0: name two different ones of them"
+            f"dims is {dims}, but a code of this model has {d} dimensions, counted from 0: name two"
+            " different ones of them"
         )
     return np.eye(d)[list(dims)]
 
@@ -326,7 +334,8 @@ def _points(ax, xy, labels, reach):
     if len(classes) > len(_CLASSES):
         if not np.issubdtype(classes.dtype, np.number):
             raise ValueError(
-                f"labels name {len(classes)} classes, but a picture can tell {len(_CLASSES)} apart: merge some, or give numbers for a colour scale"
+                f"labels name {len(classes)} classes, but a picture can tell {len(_CLASSES)} apart:"
+                " merge some, or give numbers for a colour scale"
             )
         return ax.figure.colorbar(
             ax.scatter(*xy.T, c=labels, cmap="cividis", **look), ax=ax, shrink=0.7
@@ -376,7 +385,9 @@ def _prior_outline(ax, model, axes):
 
 @styled
 def latent_scatter(model, x, labels=None, dims=None, ax=None):
-    """The codes of `x` as points, over circles at one and two standard deviations of the prior (points of the prior itself if it is not standard normal).
+    """The codes of `x` as points, over circles at one and two standard deviations of the prior.
+
+    If the prior is not standard normal, samples of it take the place of the circles.
 
     - model: a `VAE` or `Autoencoder`
     - x (n, *image_shape)
@@ -397,10 +408,8 @@ def latent_scatter(model, x, labels=None, dims=None, ax=None):
         else [f"z[{j}]" for j in dims or (0, 1)]
     )
     if z.shape[1] == 1:
-        z, names[1] = (
-            np.column_stack([z, np.random.default_rng(0).normal(size=len(z))]),
-            "drawn at random, to spread the points",
-        )
+        z = np.column_stack([z, np.random.default_rng(0).normal(size=len(z))])
+        names[1] = "drawn at random, to spread the points"
     axes = code_axes(z, dims)
     xy, ax, prior = z @ axes.T, _axes(ax, 5.2, 4.6), getattr(model, "prior", None)
     reach = 1.06 * max(np.abs(xy).max(), 2.1 if prior is not None else 0)
@@ -415,11 +424,16 @@ def latent_scatter(model, x, labels=None, dims=None, ax=None):
 
 # %% ../nbs/seeing/60_plot.ipynb #eb10a9b8
 def prior_quantiles(model, levels, x=None):
-    """The prior's quantiles in each dimension, (m, latent_dim): exact for `StandardNormal`, else those of 10,000 samples; without a prior those of the codes of `x`, and TypeError where that is missing.
+    """The prior's quantiles in each dimension, (m, latent_dim).
+
+    Exact for `StandardNormal`, else those of 10,000 samples; without a prior those of the codes
+    of `x`.
 
     - model: a `VAE`, or with x an `Autoencoder`
     - levels: (m,) chances between 0 and 1
     - x (n, *image_shape): data that stand in for a prior where there is none
+
+    Raises TypeError where both prior and `x` are missing.
     """
     if isinstance(getattr(model, "prior", None), StandardNormal):
         return np.tile([[NormalDist().inv_cdf(level)] for level in levels], model.latent_dim)
@@ -431,7 +445,10 @@ def prior_quantiles(model, levels, x=None):
 
 # %% ../nbs/seeing/60_plot.ipynb #1aba8bec
 def grid_codes(model, n=15, dims=(0, 1), x=None):
-    """Codes (n * n, latent_dim), row by row from the top left: at n by n quantiles of the prior in `dims`, at its median elsewhere; ValueError for dimensions that do not exist.
+    """Codes (n * n, latent_dim), row by row from the top left.
+
+    They lie at n by n quantiles of the prior in `dims`, and at its median elsewhere. Raises
+    ValueError for dimensions that do not exist.
 
     - n: int, rows and columns
     - dims: pair of ints, from 0, across and upwards
@@ -446,7 +463,9 @@ def grid_codes(model, n=15, dims=(0, 1), x=None):
 # %% ../nbs/seeing/60_plot.ipynb #917e410b
 @styled
 def latent_grid(model, n=15, dims=(0, 1), ax=None, *, x=None, **options):
-    """A map of what codes decode to, in equal shares of the prior, or without one of the codes of `x`; ValueError for dimensions that do not exist, TypeError where there is neither.
+    """A grid of decoded codes at equal quantiles of the prior, or without one of the codes of `x`.
+
+    Raises ValueError for dimensions that do not exist, TypeError where both are missing.
 
     - model: a `VAE`, or with `x` an `Autoencoder`
     - n (int): rows and columns
@@ -544,7 +563,9 @@ def _walks(model, steps, x):
 
 @styled
 def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **options):
-    """One row for each dimension of the code, the most important first (see `weigh_units`), in which it alone moves; TypeError for a model without a prior and no `x`.
+    """One row for each dimension of the code, in which it alone changes; see `unit_importance`.
+
+    The most important comes first. Raises TypeError for a model without a prior and no `x`.
 
     - model: a `VAE`, or with `x` an `Autoencoder`
     - x (m, *image_shape): data that tell how much each dimension carries; None: dimensions in
@@ -559,7 +580,9 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
     """
     if x is None:
         _needs_prior(model, "traversals", "x, data whose codes give the steps")
-    weight, unit = (np.full(model.latent_dim, np.nan), "") if x is None else weigh_units(model, x)
+    weight, unit = (
+        (np.full(model.latent_dim, np.nan), "") if x is None else unit_importance(model, x)
+    )
     order, steps = np.argsort(-weight, kind="stable"), np.linspace(-2, 2, n)
     path, middle = _walks(model, steps, x)
     z = np.tile(middle[0] if start is None else start, (min(max_dims, len(order)), n, 1))
@@ -571,11 +594,13 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
         + (
             ""
             if x is None
-            else "   dead"
-            if dead[j]
-            else f"   {weight[j]:.2f} nats"
-            if unit == "nats"
-            else f"   {unit} {weight[j]:.3g}"
+            else (
+                "   dead"
+                if dead[j]
+                else f"   {weight[j]:.2f} nats"
+                if unit == "nats"
+                else f"   {unit} {weight[j]:.3g}"
+            )
         )
         for j in order[: len(z)]
     ]
@@ -597,7 +622,9 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
 # %% ../nbs/seeing/60_plot.ipynb #00097e34
 @styled
 def rate_distortion_plane(points, ax=None):
-    """Models as points by what their code costs and what it leaves unexplained, over lines of equal ELBO; ValueError for no or unfinished points.
+    """Models as points in the plane of rate and distortion, over lines of equal ELBO.
+
+    Raises ValueError without points, or where one of them is not finite.
 
     - points (dict): name -> (rate, distortion) in nats, or what `rate_distortion` returns
 

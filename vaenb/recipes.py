@@ -131,7 +131,7 @@ _objectives = (
         "a KL held at a rising capacity",
         "Burgess et al. 2018",
         "https://arxiv.org/abs/1804.03599",
-        objective=(Capacity, {"capacity": 25.0, "beta": 100.0, "warmup": 10}),
+        objective=(Capacity, {"capacity": 25.0, "gamma": 100.0, "warmup": 10}),
     ),
     _row(
         "cyclical-vae",
@@ -222,14 +222,14 @@ _objectives = (
         "codes that fill the prior together",
         "Zhao et al. 2019",
         "https://arxiv.org/abs/1706.02262",
-        objective=(InfoVAE, {"alpha": 0.0, "scale": 1000.0}),
+        objective=(InfoVAE, {"alpha": 0.0, "mmd_weight": 1000.0}),
     ),
     _row(
         "wae-mmd",
         "the same, without a KL",
         "Tolstikhin et al. 2018",
         "https://arxiv.org/abs/1711.01558",
-        objective=(WAE, {"scale": 100.0}),
+        objective=(WAE, {"mmd_weight": 100.0}),
     ),
 )
 
@@ -299,7 +299,8 @@ def find_recipe(name):
         return RECIPES[name]
     near = difflib.get_close_matches(str(name), RECIPES, n=3) or list(RECIPES)
     raise ValueError(
-        f"there is no recipe {name!r}: choose {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}"
+        f"there is no recipe {name!r}: choose"
+        f" {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}"
     )
 
 # %% ../nbs/models/40_recipes.ipynb #06ff22d4
@@ -340,7 +341,8 @@ def with_overrides(row, overrides):
             parts[owners[0]][1][name] = value
         elif owners:
             raise ValueError(
-                f"{name} belongs to {' and '.join(owners)} of {row.name}: give one of them as a whole"
+                f"{name} belongs to {' and '.join(owners)} of {row.name}: give one of them as a"
+                " whole"
             )
         else:
             known = sorted(
@@ -348,7 +350,8 @@ def with_overrides(row, overrides):
             )
             near = difflib.get_close_matches(name, known, n=1)
             raise ValueError(
-                f"{row.name} has no option {name!r}: {f'did you mean {near[0]}? It' if near else 'it'} takes {', '.join(known)}"
+                f"{row.name} has no option {name!r}:"
+                f" {f'did you mean {near[0]}? It' if near else 'it'} takes {', '.join(known)}"
             )
     return parts
 
@@ -382,5 +385,6 @@ def load_model(path):
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         reason = (str(error).strip().splitlines() or ["no details"])[0]
         raise ValueError(
-            f"{path} cannot be read, so it is damaged or of another version ({type(error).__name__}: {reason[:200]})"
+            f"{path} cannot be read, so it is damaged or of another version"
+            f" ({type(error).__name__}: {reason[:200]})"
         ) from error

@@ -42,7 +42,8 @@ class _Stored:
     def fitted_dim(self):
         if self.state is None:
             raise ValueError(
-                f"{self} has not been fitted: call fit(z) with codes first, such as fit(model.encode(x))"
+                f"{self} has not been fitted: call fit(z) with codes first, such as"
+                " fit(model.encode(x))"
             )
         return int(self.state["dim"])
 
@@ -80,7 +81,8 @@ class _Stored:
             sampler.restore()
         except Exception:  # zipfile, zlib, json and NumPy each raise their own
             raise ValueError(
-                f"{path} is not a saved sampler, or is damaged: write it anew with sampler.save(path)"
+                f"{path} is not a saved sampler, or is damaged: write it anew with"
+                " sampler.save(path)"
             ) from None
         return sampler
 
@@ -98,7 +100,8 @@ class Sampler(_Stored):
 
     def density(self, z):
         raise NotImplementedError(
-            f"{type(self).__name__} draws codes but has no density: use MixtureSampler or FlowSampler for log_prob"
+            f"{type(self).__name__} draws codes but has no density: use MixtureSampler or"
+            " FlowSampler for log_prob"
         )
 
     def fit(self, z):
@@ -108,12 +111,14 @@ class Sampler(_Stored):
         """
         if np.ndim(z) != 2:
             raise ValueError(
-                f"z has the shape {np.shape(z)}, but codes are an array (n, d) with one row for each example"
+                f"z has the shape {np.shape(z)}, but codes are an array (n, d) with one row for"
+                " each example"
             )
         z = check_array(z, np.shape(z)[1:], "z")
         if len(z) < self.least:
             raise ValueError(
-                f"{self} needs at least {self.least} codes, but z holds {len(z)}: give more, or choose a smaller sampler"
+                f"{self} needs at least {self.least} codes, but z holds {len(z)}: give more, or"
+                " choose a smaller sampler"
             )
         self.learn(z)
         self.state["dim"] = np.array(z.shape[1])
@@ -286,7 +291,8 @@ class FlowSampler(_Trained):
     def __init__(self, flow="maf", n_layers=4, hidden=(64,), epochs=100, learning_rate=0.002):
         if not flow_for(flow, n_layers).has_inverse:
             raise ValueError(
-                f"flow is {flow!r}, which cannot tell the density of given codes: use 'maf', 'iaf' or 'realnvp'"
+                f"flow is {flow!r}, which cannot tell the density of given codes: use 'maf', 'iaf'"
+                " or 'realnvp'"
             )
         super().__init__(
             flow=flow,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FACTOR_VALUES', 'FACTOR_SIZES', 'SHAPE_NAMES', 'factor_classes', 'shape_index', 'factor_values', 'inside', 'sprites',
-           'draw', 'ShapeImages', 'batches']
+           'draw', 'ShapeImages', 'ceil_div', 'batches']
 
 # %% ../nbs/foundations/06_shapes.ipynb #89255e58
 import functools
@@ -26,7 +26,9 @@ SHAPE_NAMES = ("square", "ellipse", "heart")
 def factor_classes(index):
     """(..., 5) int32: the class of each factor in the pictures with these numbers.
 
-    - index: (...) ints in 0..737279
+    - index ((...) ints in 0..737279): numbers of the pictures
+
+    Raises ValueError for a number outside of this range.
     """
     return np.stack(np.unravel_index(index, FACTOR_SIZES), axis=-1).astype("int32")
 
@@ -34,7 +36,9 @@ def factor_classes(index):
 def shape_index(classes):
     """(...) int64: the numbers of the pictures with these factors.
 
-    - classes: (..., 5) ints, a class for each factor
+    - classes ((..., 5) ints): a class for each factor
+
+    Raises ValueError for a class that the factor does not have.
     """
     return np.ravel_multi_index(np.moveaxis(np.asarray(classes), -1, 0), FACTOR_SIZES)
 
@@ -42,7 +46,7 @@ def shape_index(classes):
 def factor_values(classes):
     """(..., 5) float32: the value of each factor, in the units of `FACTOR_VALUES`.
 
-    - classes: (..., 5) ints, a class for each factor
+    - classes ((..., 5) ints): a class for each factor
     """
     columns = np.moveaxis(np.asarray(classes), -1, 0)
     return np.stack(
@@ -53,9 +57,9 @@ def factor_values(classes):
 def inside(shape, u, v):
     """(...) bool, all arguments broadcast: True where the point `(u, v)` belongs to the shape.
 
-    - shape: (...) ints: 0 square, 1 ellipse, 2 heart
-    - u: (...) floats, to the right, in pixels at scale 1
-    - v: (...) floats, upwards
+    - shape ((...) ints): 0 square, 1 ellipse, 2 heart
+    - u ((...) floats, pixels at scale 1): to the right of the centre
+    - v ((...) floats, pixels at scale 1): above the centre
     """
     square = np.maximum(abs(u), abs(v)) <= 21 / 2
     ellipse = (u / 15.2) ** 2 + (v / 9.2) ** 2 <= 1
@@ -66,7 +70,10 @@ def inside(shape, u, v):
 # %% ../nbs/foundations/06_shapes.ipynb #51cd7656
 @functools.cache
 def sprites():
-    "(3, 6, 40, 31, 31) bool: each shape at each scale and orientation, with its centre on the middle pixel."
+    """(3, 6, 40, 31, 31) bool: each shape at each scale and orientation.
+
+    A sprite has 31 x 31 pixels, and the centre of the shape lies on the middle one.
+    """
     shape, scale, angle = np.meshgrid(
         np.arange(3), FACTOR_VALUES["scale"], FACTOR_VALUES["orientation"], indexing="ij"
     )
@@ -81,7 +88,7 @@ def sprites():
 def draw(classes):
     """(n, 64, 64, 1) float32 pictures of 0 and 1.
 
-    - classes: (n, 5) ints, a class for each factor
+    - classes ((n, 5) ints): a class for each factor
     """
     shape, scale, orientation, x, y = np.asarray(classes).T
     pictures = np.zeros((len(shape), 64, 64, 1), "float32")
@@ -95,9 +102,11 @@ def draw(classes):
 
 # %% ../nbs/foundations/06_shapes.ipynb #eda1757f
 class ShapeImages:
-    """Pictures of a list of numbers, as an array of shape (n, 64, 64, 1) and type float32 of which only the rows asked for are drawn.
+    """(n, 64, 64, 1) float32 pictures in an array-like object that draws a row when it is indexed.
 
-    - index: (n,) ints in 0..737279: which pictures, see `shape_index`
+    - index ((n,) ints in 0..737279): which pictures, see `shape_index`
+
+    One request may draw at most `most` pictures; a larger one raises ValueError.
     """
 
     dtype, ndim, most = np.dtype("float32"), 4, 65_536
@@ -107,7 +116,7 @@ class ShapeImages:
 
     @property
     def shape(self):
-        "(n, 64, 64, 1)"
+        "(n, 64, 64, 1), as a tuple."
         return (len(self.index), 64, 64, 1)
 
     def __len__(self):
@@ -117,9 +126,10 @@ class ShapeImages:
         first, *rest = key if isinstance(key, tuple) else (key,)
         index = self.index[first]
         if index.size > self.most:
+            size = f"{index.size:,} pictures would fill {index.size * 2**14 / 1e9:.1f} GB"
             raise ValueError(
-                f"{index.size:,} pictures would fill {index.size * 2**14 / 1e9:.1f} GB: take them in batches "
-                f"(split.batches(128)), or at most {self.most:,} rows at a time (x[:1000])"
+                f"{size}: take them in batches (split.batches(128)), "
+                f"or at most {self.most:,} rows at a time (x[:1000])"
             )
         pictures = draw(factor_classes(index.reshape(-1))).reshape(*index.shape, 64, 64, 1)
         return pictures[(slice(None),) * index.ndim + tuple(rest)]
@@ -130,14 +140,25 @@ class ShapeImages:
     def __repr__(self):
         return f"ShapeImages of shape {self.shape}, float32, drawn on demand"
 
+# %% ../nbs/foundations/06_shapes.ipynb #c3d5e7f1
+def ceil_div(n, m):
+    """The quotient n / m rounded up, an int.
+
+    - n (int): dividend
+    - m (int, at least 1): divisor
+    """
+    return (n + m - 1) // m
+
 # %% ../nbs/foundations/06_shapes.ipynb #69e7ba34
 def batches(x, batch_size=128, shuffle=True, seed=0):
-    """A `keras.utils.PyDataset` of `(x,)` batches for `fit` and `predict`; it takes the rows of a batch only when the batch is due.
+    """A `keras.utils.PyDataset` of `(x,)` batches for `fit` and `predict`, read when they are due.
 
-    - x: (n, *event) array, or something that is indexed like one
-    - batch_size: examples in a batch; the last one may be smaller
-    - shuffle: a new order in every epoch
-    - seed: of the orders
+    - x ((n, *event) array, or an object that is indexed like one): the examples
+    - batch_size (int, at least 1): examples in a batch; the last one may be smaller
+    - shuffle (bool): a new order in every epoch
+    - seed (int): seed of the orders
+
+    Raises ValueError for a `batch_size` below 1.
     """
     import keras
 
@@ -151,7 +172,7 @@ def batches(x, batch_size=128, shuffle=True, seed=0):
             self.on_epoch_end()
 
         def __len__(self):
-            return -(-len(x) // batch_size)
+            return ceil_div(len(x), batch_size)
 
         def __getitem__(self, i):
             return (np.asarray(x[self.order[i * batch_size : (i + 1) * batch_size]]),)
