@@ -462,19 +462,21 @@ def read_examples(run, file):
     import numpy as np
 
     from vaenb.data import scale_levels
-    from vaenb.file import read_arrays, read_image
+    from vaenb.picture import read_frames
+    from vaenb.reader import read_file
 
     file, shape = Path(file).expanduser(), run.model.image_shape
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     if file.suffix.lower() in (".npy", ".npz"):
-        x = scale_levels(np.asarray(read_arrays(file)["x"]), run.settings.levels)[0]
+        x = scale_levels(np.asarray(read_file(file)["x"]), run.settings.levels)[0]
     elif len(shape) != 3:
         raise ValueError(
             f"{file} is not an array, but this model takes vectors of {shape[0]} numbers: give a .npy or .npz file"
         )
     else:
-        x = read_image(file, gray=shape[2] == 1)[None].astype("float32") / 255
+        x = read_frames(file, gray=shape[2] == 1)
+        x = x.astype("float32") / np.iinfo(x.dtype).max
     if x.shape in (shape, shape[:-1]):
         x = x[None]
     if shape[-1] == 1 and x.shape[1:] == shape[:-1]:
