@@ -155,7 +155,8 @@ def test_every_class_gives_its_share():
         ("", idx(IMAGES)[:7], "not an IDX file"),
         ("", b"", "not an IDX file"),
         ("", b"<!DOCTYPE html><html>moved</html>", "not an IDX file"),
-        ("", b"\x00\x00\x0d\x03" + idx(IMAGES)[4:], "not an IDX file"),
+        ("", b"\x00\x00\x0d\x03" + idx(IMAGES)[4:], "300 follow"),
+        ("", b"\x00\x00\x07\x03" + idx(IMAGES)[4:], "not an IDX file"),
         (".gz", gzip.compress(idx(IMAGES[::-1])), "wrong checksum"),
     ],
 )

@@ -1,5 +1,12 @@
 """What people bring as data, and what it must become: each case was once read wrongly, or refused in vain."""
 
+import gzip
+import importlib.util
+import io
+import pickle
+import struct
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -295,3 +302,329 @@ def test_raw_bytes_as_floats_are_refused_by_everybody():
         with pytest.raises(ValueError) as error:
             choose()
         assert "whole numbers up to 255" in sentence(error) and "x / 255" in sentence(error)
+
+
+# Folders and image files
+
+
+def paint(path, value=120, size=(6, 4), mode="L"):
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+
+
+def values_of(split):
+    """The grey value of each image of a split of images of one colour each."""
+    return sorted(int(round(v * 255)) for v in np.asarray(split.x)[:, 0, 0, 0])
+
+
+@pytest.mark.parametrize("words", [("train", "val", "test"), ("Training", "validation", "testing")])
+def test_folders_keep_their_own_split(tmp_path, words):
+    value, wanted = 0, {}
+    for part, count in zip(words, (12, 4, 4)):
+        wanted[part] = []
+        for name in ("cat", "dog"):
+            for k in range(count):
+                paint(tmp_path / part / name / f"{k}.png", value)
+                wanted[part].append(value)
+                value += 1
+    made = data.load(tmp_path)
+    assert [len(s) for s in (made.train, made.val, made.test)] == [24, 8, 8]
+    assert made.class_names == ("cat", "dog")
+    for part, split in zip(words, (made.train, made.val, made.test)):
+        assert values_of(split) == wanted[part]
+        assert np.bincount(split.labels).tolist() == [len(split) // 2] * 2
+
+
+def test_splits_without_classes_and_without_a_part(tmp_path):
+    for part, values in (("train", range(20)), ("test", range(100, 105))):
+        for v in values:
+            paint(tmp_path / part / f"{v}.png", v)
+    made = data.load(tmp_path)
+    assert made.class_names is None and values_of(made.test) == list(range(100, 105))
+    assert len(made.train) + len(made.val) == 20 and len(made.val) == 2
+    for v in (7, 8):  # a class may have any other name, and then nothing is a split
+        paint(tmp_path / "other" / f"{v}.png", v)
+    assert data.load(tmp_path).class_names == ("other", "test", "train")
+
+
+def test_hidden_files_are_no_data(tmp_path):
+    for k in range(10):
+        paint(tmp_path / "cat" / f"{k}.png", k)
+        for folder in (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbs/deep"):
+            paint(tmp_path / folder / f"{k}.png", 200)
+            paint(tmp_path / "cat" / folder / f"{k}.png", 200)
+        paint(tmp_path / "cat" / f"._{k}.png", 200)
+    made = data.load(tmp_path)
+    assert made.class_names == ("cat",) and every_x(made).shape[0] == 10
+    assert every_x(made).max() < 10 / 255
+
+
+@pytest.mark.parametrize("suffix", ["tiff", "gif", "png", "webp"])
+def test_every_frame_is_an_example(tmp_path, suffix):
+    from PIL import Image
+
+    pages = [Image.fromarray(np.full((8, 8), 5 * k, "uint8")) for k in range(40)]
+    path = tmp_path / f"pages.{suffix}"
+    options = {"lossless": True, "minimize_size": False} if suffix == "webp" else {}
+    pages[0].save(path, save_all=True, append_images=pages[1:], **options)
+    made = data.load(path, gray=True)
+    found = sorted(np.rint(every_x(made)[:, 0, 0, 0] * 255).astype(int).tolist())
+    assert found == [5 * k for k in range(40)]
+    assert len(every_x(data.load(tmp_path, gray=True))) == 40
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_are_kept(tmp_path, suffix):
+    from PIL import Image
+
+    deep = RNG.integers(0, 65_536, (10, 5, 7)).astype("uint16")
+    for k, image in enumerate(deep):
+        Image.fromarray(image).save(tmp_path / f"{k}.{suffix}")
+    made = data.load(tmp_path, val=0, test=0)
+    assert made.levels == 65_536 and made.image_shape == (5, 7, 1)
+    np.testing.assert_array_equal(
+        np.sort(np.rint(every_x(made) * 65_535).ravel()), np.sort(deep.ravel())
+    )
+
+
+@pytest.mark.parametrize("size", [np.int64(16), np.int32(16), 16, (np.int64(16), 16), [16, 16]])
+def test_sizes_are_numbers(tmp_path, size):
+    for k in range(4):
+        paint(tmp_path / f"{k}.png", k, (20 + k, 30))
+    assert data.from_folder(tmp_path, size=size).image_shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize("share", [np.float32(0.25), np.float64(0.25), np.array(0.25)])
+def test_shares_are_numbers(share):
+    assert len(data.from_arrays(np.eye(40), test=share).test) == 10
+    assert len(data.from_arrays(np.eye(40), levels=np.int16(2), seed=np.int64(3)).train) == 28
+
+
+# Files of other programs
+
+
+X = RNG.integers(0, 256, (24, 6, 5)).astype("uint8")
+Y = np.arange(24) % 3
+
+
+def idx(array):
+    code = {"u1": 8, "f4": 13, "i4": 12}[array.dtype.str[1:]]
+    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
+    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_zip(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+
+
+def png(image):
+    from PIL import Image
+
+    memory = io.BytesIO()
+    Image.fromarray(image).save(memory, "PNG")
+    return memory.getvalue()
+
+
+def written(name, path):
+    """Write X, and Y where the format holds labels, in a format; returns the arguments of load."""
+    if name == "npz X y":
+        np.savez(path / "a.npz", X=X, y=Y)
+    elif name == "npz data labels":
+        np.savez(path / "a.npz", data=X, labels=Y)
+    elif name == "npz alone":
+        np.savez(path / "a.npz", pixels=X)
+    elif name == "npz medical":
+        np.savez(
+            path / "a.npz",
+            train_images=X[:16],
+            train_labels=Y[:16, None],
+            val_images=X[16:20],
+            val_labels=Y[16:20, None],
+            test_images=X[20:],
+            test_labels=Y[20:, None],
+        )
+    elif name == "idx.gz":
+        (path / "a-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(X)))
+        (path / "a-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(Y.astype("uint8"))))
+        return path / "a-images-idx3-ubyte.gz"
+    elif name == "hdf5":
+        with pytest.importorskip("h5py").File(path / "a.h5", "w") as file:
+            file["group/images"], file["group/labels"] = X, Y
+    elif name == "hdf5 names":
+        with pytest.importorskip("h5py").File(path / "a.h5", "w") as file:
+            file["scan"], file["kind"], file["more"] = X, [b"a", b"b", b"c"] * 8, X[0]
+    elif name == "mat":
+        from scipy.io import savemat
+
+        savemat(path / "a.mat", {"X": np.moveaxis(X, 0, -1), "y": Y[:, None] + 1})
+    elif name == "zip":
+        classes = [("a", "b", "c")[k] for k in Y]
+        write_zip(
+            path / "a.zip", [(f"photos/{c}/{k:02}.png", png(X[k])) for k, c in enumerate(classes)]
+        )
+    elif name == "csv":
+        rows = [",".join(map(str, [label, *image.ravel()])) for image, label in zip(X, Y)]
+        head = "label," + ",".join(f"p{k}" for k in range(30))
+        (path / "a.csv").write_text("\n".join([head, *rows]))
+    elif name == "parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        columns = {f"p{k}": X.reshape(24, 30)[:, k] for k in range(30)}
+        pq.write_table(pa.table({**columns, "label": Y}), path / "a.parquet")
+    return next(p for p in path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("npz X y", {}),
+        ("npz data labels", {}),
+        ("npz alone", {"labels": Y}),
+        ("npz medical", {}),
+        ("idx.gz", {}),
+        ("hdf5", {}),
+        ("hdf5 names", {"array": "scan", "labels": "kind"}),
+        ("mat", {}),
+        ("zip", {}),
+        ("csv", {"levels": 256}),
+        ("parquet", {"levels": 256}),
+    ],
+)
+def test_foreign_files(tmp_path, name, options):
+    made = data.load(written(name, tmp_path), **options)
+    rows = {tuple(image.ravel()): int(label) for image, label in zip(X, Y)}
+    assert made.levels == 256 and len(made.class_names) == 3
+    for split in (made.train, made.val, made.test):
+        for image, label in zip(np.rint(np.asarray(split.x) * 255).astype(int), split.labels):
+            assert rows.pop(tuple(image.ravel())) == label
+    assert not rows
+    if name == "npz medical":
+        assert [len(s) for s in (made.train, made.val, made.test)] == [16, 4, 4]
+    if name in ("csv", "parquet"):
+        assert made.columns == tuple(f"p{k}" for k in range(30))
+
+
+def test_a_folder_of_idx_files(tmp_path):
+    for part, rows in (("train", slice(0, 18)), ("t10k", slice(18, 24))):
+        for word, array in (("images-idx3", X[rows]), ("labels-idx1", Y[rows].astype("uint8"))):
+            (tmp_path / f"{part}-{word}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    made = data.load(tmp_path)
+    assert len(made.test) == 6 and len(made.train) + len(made.val) == 18
+    np.testing.assert_array_equal(np.rint(made.test.x[..., 0] * 255), X[18:])
+    assert made.test.labels.tolist() == Y[18:].tolist()
+
+
+def test_one_image(tmp_path):
+    (tmp_path / "one.png").write_bytes(png(X[0]))
+    made = data.load(tmp_path / "one.png", val=0, test=0)
+    np.testing.assert_array_equal(np.rint(made.train.x[0, ..., 0] * 255), X[0])
+    assert data.load(tmp_path / "one.png", size=3).image_shape == (3, 3, 1)
+
+
+def test_idx_files_of_floats(tmp_path):
+    values = RNG.normal(size=(10, 4)).astype("float32")
+    (tmp_path / "values.idx").write_bytes(idx(values))
+    made = data.load(tmp_path / "values.idx", val=0, test=0)
+    np.testing.assert_array_equal(np.sort(every_x(made), axis=0), np.sort(values, axis=0))
+
+
+def test_tables_with_gaps_and_names(tmp_path):
+    path = tmp_path / "flowers.csv"
+    path.write_text(
+        "id,length,width,species\n1,5.1,NA,setosa\n2,,3.5,setosa\n3,6.3,3.3,virginica\n"
+    )
+    with pytest.raises(ValueError) as error:
+        data.load(path)
+    assert "2 missing values" in sentence(error) or "2 NaN" in sentence(error)
+    made = data.load(path, missing=True, val=0, test=0)
+    assert made.columns == ("id", "length", "width") and made.class_names == ("setosa", "virginica")
+    assert np.isnan(every_x(made)).sum() == 2
+    path.write_text("city,name,v\nx,y,1\nz,w,2\n")
+    with pytest.raises(ValueError) as error:
+        data.load(path)
+    assert "columns of text, city, name" in sentence(error) and "labels='city'" in sentence(error)
+
+
+def test_tables_that_pandas_writes(tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"colour": ["red", "blue", "red"], "size": [1.5, 2, 2.5]})
+    pd.get_dummies(frame).to_csv(tmp_path / "a.csv")  # with a column that counts the rows
+    made = data.load(tmp_path / "a.csv", val=0, test=0)
+    assert made.columns == ("size", "colour_blue", "colour_red")
+    assert sorted(every_x(made)[:, 0].tolist()) == [1.5, 2, 2.5]
+    if importlib.util.find_spec("pyarrow"):
+        frame.to_parquet(tmp_path / "b.parquet")
+        found = data.load(tmp_path / "b.parquet", val=0, test=0)
+        assert found.columns == ("size",) and found.class_names == ("blue", "red")
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "an empty file"),
+        (b"%PDF-1.7 ...", "a PDF"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page"),
+        (b'{"cells": []}', "a Jupyter notebook"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\0\0\0\x18ftypheic", "a HEIC photograph"),
+        (b"\0\0\0\x18ftypmp42", "a video"),
+        (pickle.dumps({"x": 1}), "a pickle"),
+        (b"\0" * 300, "a file of an unknown kind"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npz", "csv", "dat"])
+def test_what_cannot_be_read_is_named(tmp_path, content, says, suffix):
+    (tmp_path / f"some.{suffix}").write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        data.load(tmp_path / f"some.{suffix}")
+    assert says in sentence(error) and "allow_pickle" not in sentence(error)
+
+
+def test_archives_that_are_no_data(tmp_path):
+    for names, says in (
+        (["[Content_Types].xml", "xl/sheet.xml"], "an Excel or Word file"),
+        (["archive/data.pkl", "archive/data/0"], "a PyTorch file"),
+        (["model.weights.h5", "config.json"], "a Keras model"),
+        (["table.csv"], "a zip archive"),
+    ):
+        write_zip(tmp_path / "some.zip", [(name, b"x") for name in names])
+        with pytest.raises(ValueError) as error:
+            data.load(tmp_path / "some.zip")
+        assert says in sentence(error)
+
+
+def test_no_message_is_a_novel(tmp_path):
+    deep = tmp_path / ("d" * 100) / ("e" * 100) / ("f" * 100)
+    deep.mkdir(parents=True)
+    write_zip(deep / "many.zip", [(f"photo_{k:05}.txt", b"x") for k in range(5000)])
+    np.savez(deep / "many.npz", **{f"array_{k}": np.eye(2) for k in range(500)})
+    (deep / "many.csv").write_text(
+        ",".join(f"name{k}" for k in range(2000)) + "\n" + "a," * 1999 + "b\n" * 1
+    )
+    (deep / "ragged.csv").write_text("1,2\n" + "3," * 5000 + "\n")
+    write_zip(
+        deep / "odd.zip", [(f"{k}.png", png(X[0])) for k in range(2)] + [("9.png", png(X[0].T))]
+    )
+    for name in ("many.zip", "many.npz", "many.csv", "ragged.csv", "odd.zip", "x" * 200):
+        with pytest.raises(ValueError) as error:
+            data.load(deep / name)
+        assert sentence(error)
+    for wrong in (
+        np.full((3, 2), "a" * 1000),
+        [["b" * 5000, None]],
+        {f"k{k}": 1 for k in range(900)},
+    ):
+        with pytest.raises((TypeError, ValueError)) as error:
+            data.from_arrays(wrong)
+        assert sentence(error)
+
+
+def test_sparse_matrices():
+    sparse = pytest.importorskip("scipy.sparse")
+    dense = np.where(RNG.random((30, 8)) < 0.2, RNG.random((30, 8)), 0).astype("float32")
+    for build in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
+        made = data.from_arrays(build(dense), val=0, test=0)
+        np.testing.assert_array_equal(np.sort(every_x(made), axis=0), np.sort(dense, axis=0))

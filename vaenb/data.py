@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .file import MNIST_SHA256, mnist_file, read_arrays, read_folder
+from .file import MNIST_SHA256, mnist_file
+from .picture import read_folder
+from .reader import read_file, read_idx_folder
 from vaenb.shapes import (
     FACTOR_SIZES,
     FACTOR_VALUES,
@@ -28,7 +30,7 @@ from vaenb.shapes import (
     factor_classes,
     factor_values,
 )
-from .source import as_array, column_names, listed, missing_values
+from .source import as_array, column_names, listed, missing_values, shortened
 
 # %% ../nbs/foundations/10_data.ipynb #ddf9b33b
 @dataclass(eq=False, repr=False)
@@ -216,7 +218,7 @@ def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
                     f"give different whole numbers from 0 to {n - 1}, or a share"
                 )
             part = part.astype("int64")
-        elif not (isinstance(share, (int, float)) and 0 <= share < 1):
+        elif not (isinstance(np.asarray(share).item(), numbers.Real) and 0 <= share < 1):
             raise ValueError(
                 f"{share} is not a share of the examples: "
                 "give a number from 0 up to 1, or the rows themselves"
@@ -474,24 +476,42 @@ def from_arrays(
 
 # %% ../nbs/foundations/10_data.ipynb #1d2e76ef
 def from_folder(folder, size=None, gray=None, **kwargs):
-    """A `Dataset` of images on 256 levels, labelled by subfolder; raises ValueError or FileNotFoundError.
+    """A `Dataset` of the images in a folder, labelled by subfolder, on 256 or 65,536 levels.
 
-    - folder: with images, or with a subfolder of images for each class
-    - size: (h, w) or one number for both; needed where the images differ in size
-    - gray (True): one channel; False: three; None: one where every image has one
+    - folder (str or Path): with images, or with a subfolder of images for each class; subfolders
+      train, val and test are its own split; or with IDX files such as those of MNIST
+    - size (int, (h, w) or None): needed where the images differ in size
+    - gray (bool or None): one channel, three, or one where every image has one
     - **kwargs (for `from_arrays`): val, test, seed, name
+
+    Raises ValueError or FileNotFoundError with one sentence.
     """
-    x, labels = read_folder(folder, size, gray)
-    return from_arrays(x, labels, **{"levels": 256, "name": Path(folder).resolve().name, **kwargs})
+    folder = Path(folder).expanduser()
+    found = read_idx_folder(folder) if folder.is_dir() and size is None and gray is None else None
+    if found is None:
+        found = read_folder(folder, size, gray)
+        found["levels"] = 2 ** (8 * found["x"].itemsize)
+    return from_arrays(**{"name": folder.resolve().name, **found, **kwargs})
 
 # %% ../nbs/foundations/10_data.ipynb #e81884fc
-def from_file(path, **kwargs):
-    """A `Dataset` from NumPy's files; raises ValueError or FileNotFoundError.
+def from_file(path, array=None, labels=None, size=None, gray=None, **kwargs):
+    """A `Dataset` from one file: arrays, a table, an image, or an archive of images.
 
-    - path: a .npy or .npz file, see `read_arrays`
-    - **kwargs (for `from_arrays`): levels, val, test, seed, name
+    - path (str or Path): of NumPy, HDF5, MATLAB or IDX, a CSV or Parquet table, an image, a zip
+      archive of images; `name.h5::images` names one of its arrays
+    - array (str or None): name of the array of examples, where the file holds several
+    - labels (str, False, array or None): name of the array or column of labels, or the labels
+      themselves; False takes none
+    - size, gray: of images, see `read_folder`
+    - **kwargs (for `from_arrays`): levels, counts, missing, val, test, seed, name
+
+    Raises ValueError or FileNotFoundError with one sentence.
     """
-    return from_arrays(**{"name": Path(path).stem, **read_arrays(path), **kwargs})
+    named = labels is None or labels is False or isinstance(labels, str)
+    found = read_file(path, array, labels if named else False, size, gray)
+    given = {} if named else {"labels": labels}
+    stem = Path(str(path).partition("::")[0]).stem
+    return from_arrays(**{"name": stem, **found, **given, **kwargs})
 
 # %% ../nbs/foundations/10_data.ipynb #8b134237
 def digits():
@@ -554,20 +574,25 @@ NAMES = {"digits": digits, "mnist": mnist, "shapes": shapes}
 
 
 def load(name_or_path, **kwargs):
-    """The `Dataset` of this name, file or folder; raises ValueError or FileNotFoundError with one sentence.
+    """The `Dataset` of this name, file or folder.
 
-    - name_or_path: digits, mnist or shapes; a .npy or .npz file; a folder of images
+    - name_or_path (str or Path): digits, mnist or shapes; a file that `from_file` reads; a folder
+      of images
     - **kwargs: for the function that makes it
+
+    Raises ValueError or FileNotFoundError with one sentence.
     """
-    if str(name_or_path) in NAMES:
-        return NAMES[str(name_or_path)](**kwargs)
-    path = Path(name_or_path).expanduser()
+    text = str(name_or_path)
+    if text in NAMES:
+        return NAMES[text](**kwargs)
+    path = Path(text.partition("::")[0]).expanduser()
     if path.is_dir():
         return from_folder(path, **kwargs)
-    if path.is_file() or path.suffix in (".npy", ".npz"):
-        return from_file(path, **kwargs)
+    if path.is_file() or path.suffix in (".npy", ".npz", ".csv"):
+        return from_file(text, **kwargs)
     raise ValueError(
-        f"there is no data named {str(name_or_path)!r}: choose {', '.join(NAMES)}, a .npy or .npz file, or a folder of images"
+        f"there is no data named {shortened(text, 80)!r}: choose {', '.join(NAMES)}, "
+        "a file of arrays, a table or images, or a folder of images"
     )
 
 # %% ../nbs/foundations/10_data.ipynb #e73a992f
