@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['check_examples', 'check_vae', 'elbo_terms', 'rate_distortion', 'importance_weights', 'importance_bound',
            'effective_sample_size', 'log_likelihood_curve', 'bits_per_dim', 'kl_per_dimension', 'unit_variance',
-           'active_units', 'weigh_units', 'order_units', 'aggregate_log_prob', 'mutual_information', 'rebuilding_terms',
-           'report', 'show']
+           'active_units', 'unit_relevance', 'order_units', 'aggregate_log_prob', 'mutual_information',
+           'reconstruction_terms', 'report', 'show']
 
 # %% ../nbs/measurement/50_evaluation.ipynb #13be1547
 import math
@@ -193,7 +193,7 @@ def active_units(model, x, threshold=0.01):
     return int((variance > threshold * (1 if hasattr(model, "prior") else variance.max())).sum())
 
 # %% ../nbs/measurement/50_evaluation.ipynb #0d4d3ffb
-def weigh_units(model, x):
+def unit_relevance(model, x):
     """What each coordinate of the code costs, or how much it varies where the KL is not a sum over coordinates.
 
     - model: a VAE or an Autoencoder
@@ -209,14 +209,14 @@ def weigh_units(model, x):
 
 
 def order_units(model, x):
-    """The coordinates of the code from the most to the least important, by `weigh_units`.
+    """The coordinates of the code from the most to the least important, by `unit_relevance`.
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)
 
     Returns (d,) ints.
     """
-    return np.argsort(-weigh_units(model, x)[0], kind="stable")
+    return np.argsort(-unit_relevance(model, x)[0], kind="stable")
 
 # %% ../nbs/measurement/50_evaluation.ipynb #2ca14d4b
 def aggregate_log_prob(posterior, params, z):
@@ -271,7 +271,7 @@ def mutual_information(model, x, seed=0, n_codes=1000):
     return float(np.mean(log_q - aggregate_log_prob(model.posterior, params, z)))
 
 # %% ../nbs/measurement/50_evaluation.ipynb #8db59059
-def rebuilding_terms(model, x):
+def reconstruction_terms(model, x):
     """`reconstruction`, log p(x|z) in nats, and `squared_error`, the mean over the numbers of x, of each example.
 
     - model: an Autoencoder
@@ -324,7 +324,7 @@ def report(model, x, n_samples=1000, seed=0):
         "dimensions": math.prod(model.image_shape),
     }
     if not hasattr(model, "posterior"):
-        return _averages(rebuilding_terms(model, x), n) | facts
+        return _averages(reconstruction_terms(model, x), n) | facts
     found = _averages(
         {**elbo_terms(model, x), "log_likelihood": model.log_likelihood(x, n_samples, seed)}, n
     )

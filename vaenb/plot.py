@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from .evaluation import weigh_units
+from .evaluation import unit_relevance
 from .vae import StandardNormal
 
 # %% ../nbs/seeing/60_plot.ipynb #215211f9
@@ -544,7 +544,7 @@ def _walks(model, steps, x):
 
 @styled
 def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **options):
-    """One row for each dimension of the code, the most important first (see `weigh_units`), in which it alone moves; TypeError for a model without a prior and no `x`.
+    """One row for each dimension of the code, the most important first (see `unit_relevance`), in which it alone moves; TypeError for a model without a prior and no `x`.
 
     - model: a `VAE`, or with `x` an `Autoencoder`
     - x (m, *image_shape): data that tell how much each dimension carries; None: dimensions in
@@ -559,7 +559,7 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
     """
     if x is None:
         _needs_prior(model, "traversals", "x, data whose codes give the steps")
-    weight, unit = (np.full(model.latent_dim, np.nan), "") if x is None else weigh_units(model, x)
+    weight, unit = (np.full(model.latent_dim, np.nan), "") if x is None else unit_relevance(model, x)
     order, steps = np.argsort(-weight, kind="stable"), np.linspace(-2, 2, n)
     path, middle = _walks(model, steps, x)
     z = np.tile(middle[0] if start is None else start, (min(max_dims, len(order)), n, 1))
