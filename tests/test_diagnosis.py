@@ -1,4 +1,4 @@
-"""Every recipe can be diagnosed before it is trained: findings are sentences with numbers, and none of them is a crash."""
+"""Every recipe can be diagnosed before it is trained, and causes come before consequences."""
 
 import keras
 import pytest

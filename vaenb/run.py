@@ -249,13 +249,16 @@ class Watch(keras.callbacks.Callback):
         return min(1.0, max(steps / self.params["epochs"], self.seconds / self.limit))
 
     def on_train_begin(self, logs=None):
+        "Starts the clock."
         self.seconds, self.epoch = 0.0, 0
         self.here.update(clock=time.monotonic(), told=0.0)
 
     def on_epoch_begin(self, epoch, logs=None):
+        "Remembers the number of the epoch."
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
+        "Adds the time, ends the training if it is over, and reports progress."
         now = time.monotonic()
         self.seconds += now - self.here["clock"]
         self.here["clock"] = now

@@ -185,6 +185,7 @@ class MixtureSampler(Sampler):
         self.least = max(2, n_components)
 
     def learn(self, z):
+        "Fits the arrays in `state` to checked codes (n, d)."
         ridge = 1e-6 * (z.var(0).mean(dtype="float64") or 1.0)
         fit = GaussianMixture(
             self.options["n_components"],
@@ -195,6 +196,7 @@ class MixtureSampler(Sampler):
         self.state = {"weights": fit.weights_, "means": fit.means_, "covariances": fit.covariances_}
 
     def draw(self, n, rng):
+        "n codes, (n, d), drawn with the NumPy generator."
         which = rng.choice(len(self.state["weights"]), size=n, p=self.state["weights"])
         roots = np.linalg.cholesky(self.state["covariances"])
         return self.state["means"][which] + np.einsum(
@@ -202,6 +204,7 @@ class MixtureSampler(Sampler):
         )
 
     def density(self, z):
+        "log s(z) of checked codes, (n,) nats."
         return mixture_log_prob(
             z, *(self.state[name] for name in ("weights", "means", "covariances"))
         )
@@ -220,10 +223,12 @@ class NeighbourSampler(Sampler):
         self.least = k + 1
 
     def learn(self, z):
+        "Fits the arrays in `state` to checked codes (n, d)."
         search = NearestNeighbors(n_neighbors=self.options["k"]).fit(z)
         self.state = {"codes": z, "neighbours": search.kneighbors(return_distance=False)}
 
     def draw(self, n, rng):
+        "n codes, (n, d), drawn with the NumPy generator."
         codes, neighbours = self.state["codes"], self.state["neighbours"]
         i = rng.integers(len(codes), size=n)
         j = neighbours[i, rng.integers(neighbours.shape[1], size=n)]
@@ -239,6 +244,7 @@ class _Trained(Sampler):
     least, arrays = 20, ("shift", "scale")
 
     def learn(self, z):
+        "Fits the arrays in `state` to checked codes (n, d)."
         spread = z.std(0)
         shift, scale = z.mean(0), np.maximum(spread, 1e-6 * (spread.max() or 1.0))
         u = ((z - shift) / scale)[np.random.default_rng(0).permutation(len(z))]
@@ -260,15 +266,18 @@ class _Trained(Sampler):
         }
 
     def restore(self):
+        "Rebuilds the network from the arrays in `state`."
         self.model = self.network(int(self.state["dim"]))
         self.model.set_weights(
             [self.state[f"weight_{i}"] for i in range(len(self.model.get_weights()))]
         )
 
     def draw(self, n, rng):
+        "n codes, (n, d), drawn with the NumPy generator."
         return self.state["shift"] + self.state["scale"] * self.draw_standard(n, rng)
 
     def density(self, z):
+        "log s(z) of checked codes, (n,) nats."
         u = (z - self.state["shift"]) / self.state["scale"]
         return (
             self.density_standard(u).astype("float64")
@@ -284,9 +293,11 @@ class _Density(keras.Model):
         self.flow = flow
 
     def call(self, u):
+        "The log-density of standardised codes, (n,)."
         return flow_log_prob(self.flow, u)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        "The mean of -log s, nats per code."
         return -ops.mean(y_pred)
 
 
@@ -315,6 +326,7 @@ class FlowSampler(_Trained):
         )
 
     def network(self, dim):
+        "The Keras model for codes of that length."
         return _Density(
             flow_for(self.options["flow"], self.options["n_layers"], self.options["hidden"]).bind(
                 (dim,)
@@ -322,6 +334,7 @@ class FlowSampler(_Trained):
         )
 
     def draw_standard(self, n, rng):
+        "n standardised codes, (n, d)."
         return ops.convert_to_numpy(
             self.model.flow.forward(rng.normal(size=(n, int(self.state["dim"]))).astype("float32"))[
                 0
@@ -329,6 +342,7 @@ class FlowSampler(_Trained):
         )
 
     def density_standard(self, u):
+        "The log-density of standardised codes, (n,)."
         return self.model.predict(u, batch_size=1024, verbose=0)
 
 # %% ../nbs/models/38_sampler.ipynb #d81cfe07
@@ -348,13 +362,16 @@ class TwoStageSampler(_Trained):
         )
 
     def network(self, dim):
+        "The Keras model for codes of that length."
         encoder, decoder = dense(self.options["hidden"])((dim,), dim)
         return VAE(encoder, decoder, latent_dim=dim, likelihood=Normal("learned").bind((dim,)))
 
     def draw_standard(self, n, rng):
+        "n standardised codes, (n, d)."
         mean = self.model.decode(rng.normal(size=(n, int(self.state["dim"]))))
         sigma = np.exp(0.5 * float(self.model.likelihood.logvar()))
         return mean + sigma * rng.normal(size=mean.shape)
 
     def density_standard(self, u):
+        "The log-density of standardised codes, (n,)."
         return self.model.log_likelihood(u, n_samples=500)
