@@ -1,17 +1,16 @@
-"""Every recipe can be diagnosed before it is trained: findings are sentences with numbers, and none
-of them is a crash. `make test` diagnoses one recipe of each kind."""
+"""Every recipe can be diagnosed before it is trained, and causes come before consequences."""
 
 import keras
 import pytest
-from thorough import recipes_of_each_kind
 
 import vaenb
+import vaenb.data
 from vaenb.data import digits
-from vaenb.diagnosis import show
+from vaenb.diagnosis import Finding, show, sort_causes
 from vaenb.network import dense
 
 
-@pytest.mark.parametrize("name", recipes_of_each_kind())
+@pytest.mark.parametrize("name", vaenb.RECIPES)
 def test_recipe(name):
     data = digits()
     keras.utils.set_random_seed(0)
@@ -24,3 +23,67 @@ def test_recipe(name):
         f.severity in ("error", "warning", "note") and f.evidence and f.remedy for f in found
     )
     assert "nan" not in show(found) and "not finite" not in show(found)
+
+
+def trained(data, epochs, rate, batch_size=32, network=None, latent_dim=4):
+    keras.utils.set_random_seed(0)
+    model = vaenb.VAE.for_data(data, latent_dim, network=network or dense([64]))
+    model.compile(keras.optimizers.Adam(rate))
+    model.fit(data.train.x, epochs=epochs, batch_size=batch_size, verbose=0)
+    return [(f.name, f.cause) for f in vaenb.diagnose(model, data, n_samples=20)]
+
+
+def test_three_epochs_are_too_few_steps():
+    found = trained(digits(), 3, 1e-3, batch_size=128, latent_dim=10)
+    assert found[0] == ("too few steps", None) and ("weak code", "too few steps") in found
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_an_activation_on_the_logits_is_the_cause(activation):
+    class Last(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.sigmoid(x) if activation else x
+
+    body, pixels = keras.layers.Dense(64, "relu"), keras.layers.Reshape((8, 8, 1))
+    head = [keras.layers.Flatten(), keras.layers.Dense(64, "relu")]
+    encoder = keras.Sequential([keras.Input((8, 8, 1)), *head])
+    decoder = keras.Sequential([keras.Input((4,)), body, keras.layers.Dense(64), Last(), pixels])
+    found = trained(digits(), 15, 4e-3, network=(encoder, decoder))
+    if activation is None:
+        assert found == []
+    else:
+        assert found[0] == ("activation on the logits", None)
+        assert all(cause == "activation on the logits" for _, cause in found[1:]), found
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_scale_of_the_data_comes_first(scaled):
+    from sklearn.datasets import load_breast_cancer
+
+    x = load_breast_cancer().data.astype("float32")
+    if scaled:
+        x = (x - x.mean(axis=0)) / x.std(axis=0)
+    found = trained(vaenb.data.from_arrays(x), 20, 2e-3)
+    assert found == [] if scaled else found[0] == ("data out of scale", None) and len(found) > 2
+
+
+def test_consequences_follow_their_cause():
+    def finding(name, severity):
+        return Finding(name, severity, "evidence", "remedy")
+
+    found = sort_causes(
+        [
+            finding("overfitting", "warning"),
+            finding("noise out of scale", "warning"),
+            finding("posterior collapse", "error"),
+            finding("dead units", "note"),
+        ]
+    )
+    assert [(f.name, f.cause) for f in found] == [
+        ("noise out of scale", None),
+        ("posterior collapse", "noise out of scale"),
+        ("dead units", "noise out of scale"),
+        ("overfitting", None),
+    ]
+    text = show(found)
+    assert text.count("a consequence of: noise out of scale") == 2 and text.count("-> remedy") == 2

@@ -35,6 +35,8 @@ class CommandGroup(OneSentence):
     "A group of commands that lists them in the order of `ORDER`."
 
     def list_commands(self, ctx):
+        "The names of the commands, in the order of `ORDER`."
+
         def rank(name):
             return ORDER.index(name) if name in ORDER else len(ORDER)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['default', 'LIKELIHOOD_HELP', 'DENSITIES', 'train', 'open_run', 'evaluate', 'write_images', 'sample', 'reconstruct',
-           'info', 'explore', 'diagnose', 'demo']
+           'explore', 'diagnose', 'demo']
 
 # %% ../nbs/using/78_cli.ipynb #035970a0
 import io
@@ -339,33 +339,6 @@ def reconstruct(
         x = opened.examples(file) if file else opened.data(data).test.x[:n]
     images = opened.model.reconstruct(x)
     write_images(out, images, lambda: plot.reconstructions(opened.model, x, len(x)))
-
-# %% ../nbs/using/78_cli.ipynb #3bc2f271
-@app.command()
-def info(
-    run: Annotated[
-        Optional[Path], typer.Argument(metavar="[RUN]", help="Folder of a run.", show_default=False)
-    ] = None,
-    backend: Backend = None,
-):
-    "Say what a run is, or what this installation computes with."
-    if run is not None:
-        try:
-            with mistakes():
-                text = describe_run(run)
-        except (KeyError, TypeError, AttributeError, IndexError):
-            raise Mistake(
-                f"{run} holds a config.json or a metrics.json that was changed by hand or damaged:"
-                " restore it from a copy, or train the run anew"
-            ) from None
-        return typer.echo(text)
-    start(backend)
-    from vaenb.run import environment
-
-    found = environment()
-    for name, version in found["versions"].items():
-        typer.echo(f"{name:<13}{version}")
-    typer.echo(f"{'backend':<13}{found['backend']}\n{'devices':<13}{', '.join(found['devices'])}")
 
 # %% ../nbs/using/78_cli.ipynb #9028ea32
 @app.command()

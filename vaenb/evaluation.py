@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_examples', 'check_vae', 'elbo_terms', 'rate_distortion', 'importance_weights', 'importance_bound',
            'effective_sample_size', 'log_likelihood_curve', 'bits_per_dim', 'kl_per_dimension', 'unit_variance',
-           'active_units', 'unit_importance', 'rank_units', 'aggregate_log_prob', 'mutual_information',
+           'active_units', 'unit_relevance', 'order_units', 'aggregate_log_prob', 'mutual_information',
            'reconstruction_terms', 'report', 'show']
 
 # %% ../nbs/measurement/50_evaluation.ipynb #13be1547
@@ -17,13 +17,13 @@ from keras import ops
 
 # %% ../nbs/measurement/50_evaluation.ipynb #69aaf2a1
 def check_examples(model, x):
-    """`x`, checked against the model; TypeError unless it is an array, ValueError where it does not fit.
+    """`x` as it is scored, checked against the model.
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape): or a `Split`
 
-    Returns (n, *image_shape): what is scored; grey values that stand for chances are settled to 0
-    or 1.
+    Returns (n, *image_shape): grey values that stand for probabilities are binarised once. Raises
+    TypeError unless x is an array, ValueError where it does not fit the model.
     """
     x = model.check_data(getattr(x, "x", x), once=True)
     if not isinstance(x, np.ndarray):
@@ -52,7 +52,7 @@ def check_vae(model, x):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #a5f6b68c
 def elbo_terms(model, x):
-    """`elbo`, `reconstruction` and `kl` of each example; the codes drawn are the same on every call.
+    """`elbo`, `reconstruction` and `kl` of each example, with the same draws on every call.
 
     - model: a VAE
     - x (n, *image_shape)
@@ -67,7 +67,7 @@ def elbo_terms(model, x):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #30fe7bce
 def rate_distortion(model, x):
-    """`rate` (mean KL) and `distortion` (minus the mean reconstruction); ELBO = -(rate + distortion) (Alemi et al. 2018).
+    """`rate` (mean KL) and `distortion` (minus the mean reconstruction) (Alemi et al. 2018).
 
     - model: a VAE
     - x (n, *image_shape)
@@ -79,7 +79,7 @@ def rate_distortion(model, x):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #9732aeda
 def importance_weights(model, x, n_samples=1000, seed=0, chunk=64):
-    """log w = log p(x|z) + log p(z) - log q(z|x) of codes z drawn from q(z|x) (Burda et al. 2016, eq. 8).
+    """log w = log p(x|z) + log p(z) - log q(z|x) of draws from q (Burda et al. 2016, eq. 8).
 
     - model: a VAE
     - x (n, *image_shape)
@@ -100,12 +100,12 @@ def importance_weights(model, x, n_samples=1000, seed=0, chunk=64):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #264dc22b
 def importance_bound(log_w, k):
-    """L_k, the log of the mean of k weights, averaged over the K // k disjoint groups of draws; ValueError unless 1 <= k <= K.
+    """L_k, the log of the mean of k weights, averaged over disjoint groups of draws.
 
     - log_w (n, K): log-weights
     - k (int): samples in one bound, at most K
 
-    Returns (n,): nats per example.
+    Returns (n,): nats per example. Raises ValueError unless 1 <= k <= K.
     """
     n, total = log_w.shape
     if not 1 <= k <= total:
@@ -153,12 +153,12 @@ def bits_per_dim(nats, image_shape):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #6b6a5092
 def kl_per_dimension(model, x):
-    """The mean KL of each coordinate of the code; they sum to the rate. ValueError where the KL is not such a sum.
+    """The mean KL of each coordinate of the code; the sum is the rate.
 
     - model: a VAE whose posterior and prior have independent coordinates
     - x (n, *image_shape)
 
-    Returns (d,): nats per example.
+    Returns (d,): nats per example. Raises ValueError where the KL is not a sum of coordinates.
     """
     x = check_vae(model, x)
     kl = model.unit_kl(x)
@@ -171,7 +171,7 @@ def kl_per_dimension(model, x):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #bf91481d
 def unit_variance(model, x):
-    """The variance over the examples of each coordinate of the code (of a VAE: of the posterior's mean).
+    """The variance of each coordinate of the code (of a VAE: of the posterior mean).
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)
@@ -195,8 +195,8 @@ def active_units(model, x, threshold=0.01):
     return int((variance > threshold * (1 if hasattr(model, "prior") else variance.max())).sum())
 
 # %% ../nbs/measurement/50_evaluation.ipynb #0d4d3ffb
-def unit_importance(model, x):
-    """What each coordinate of the code costs, or how much it varies where the KL is not a sum over coordinates.
+def unit_relevance(model, x):
+    """The KL of each coordinate of the code, or its variance where the KL is not a sum.
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)
@@ -210,15 +210,15 @@ def unit_importance(model, x):
         return unit_variance(model, x), "variance"
 
 
-def rank_units(model, x):
-    """The coordinates of the code from the most to the least important, by `unit_importance`.
+def order_units(model, x):
+    """The coordinates of the code from the most to the least important, by `unit_relevance`.
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)
 
     Returns (d,) ints.
     """
-    return np.argsort(-unit_importance(model, x)[0], kind="stable")
+    return np.argsort(-unit_relevance(model, x)[0], kind="stable")
 
 # %% ../nbs/measurement/50_evaluation.ipynb #2ca14d4b
 def aggregate_log_prob(q, z):
@@ -247,14 +247,15 @@ def aggregate_log_prob(q, z):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #67687af8
 def mutual_information(model, x, seed=0, n_codes=1000):
-    """I(x; z) under q, the mean of log q(z|x) - log q(z), with q(z) the mixture of the posteriors of these x (Hoffman and Johnson 2016); ValueError where q knows its density only at its own draws.
+    """I(x; z) under q, the mean of log q(z|x) - log q(z) (Hoffman and Johnson 2016).
 
     - model: a VAE
     - x (n, *image_shape)
     - seed (int): of the draws
     - n_codes (int): codes drawn, of examples in random order; q(z) is made of all of x
 
-    Returns float: nats, at most log n.
+    Returns float: nats, at most log n. q(z) is the mixture of the posteriors of these x. Raises
+    ValueError where q knows its density only at its own draws.
     """
     x = check_vae(model, x)
     if not model.has_density:
@@ -273,7 +274,7 @@ def mutual_information(model, x, seed=0, n_codes=1000):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #8db59059
 def reconstruction_terms(model, x):
-    """`reconstruction`, log p(x|z) in nats, and `squared_error`, the mean over the numbers of x, of each example.
+    """The `reconstruction`, log p(x|z), and mean `squared_error` of each example.
 
     - model: an Autoencoder
     - x (n, *image_shape)
@@ -292,13 +293,13 @@ def reconstruction_terms(model, x):
         squared.append(
             ((ops.convert_to_numpy(model.likelihood.mean(out["features"])) - some) ** 2)
             .reshape(len(some), -1)
-            .mean(axis=1, dtype="float64")
+            .mean(axis=1)
         )
     return {"reconstruction": np.concatenate(log_px_z), "squared_error": np.concatenate(squared)}
 
 # %% ../nbs/measurement/50_evaluation.ipynb #6c93e6fd
 def _averages(terms, n):
-    """- terms: dict of (n,)"""
+    """Means and standard errors over the examples, a dict; terms: dict of (n,)."""
     mean = {name: float(value.mean()) for name, value in terms.items()}
     return mean | {
         f"{name}_se": float(value.std(ddof=1) / n**0.5) if n > 1 else float("nan")
@@ -307,14 +308,15 @@ def _averages(terms, n):
 
 
 def report(model, x, n_samples=1000, seed=0):
-    """What there is to say about a model on `x`, in nats per example where no unit is named; `_se` is a standard error over the examples.
+    """All metrics of a model on `x`, in nats per example where no unit is named.
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)
     - n_samples (int): importance samples per example
     - seed (int): of the draws
 
-    Returns dict of plain numbers, fit for JSON; None: not known.
+    Returns a dict of plain numbers for JSON; `_se` is a standard error over the examples, None is
+    not known.
     """
     x = check_examples(model, x)
     n = len(x)
@@ -329,12 +331,14 @@ def report(model, x, n_samples=1000, seed=0):
     found = _averages(
         {**elbo_terms(model, x), "log_likelihood": model.log_likelihood(x, n_samples, seed)}, n
     )
-    weights = importance_weights(model, x[:: -(-n // 512)], n_samples, seed)
+    weights = importance_weights(model, x[:: math.ceil(n / 512)], n_samples, seed)
     return {
         **found,
         "nll": -found["log_likelihood"],
         "bits_per_dim": bits_per_dim(-found["log_likelihood"], model.image_shape),
-        "mutual_information": (mutual_information(model, x, seed) if model.has_density else None),
+        "mutual_information": (
+            mutual_information(model, x, seed) if model.has_density else None
+        ),
         "effective_samples": float(np.median(effective_sample_size(weights))),
         "n_samples": n_samples,
         **facts,
@@ -342,7 +346,7 @@ def report(model, x, n_samples=1000, seed=0):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #a9de8c4f
 def show(report):
-    """The report as a table of text: nats per example, their standard error, and bits per dimension (positive: a cost).
+    """The report as a table of text: nats, standard error, and bits per dimension (a cost).
 
     - report (dict): what `report` returned
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from .browser import network_source, pack_model
 from .data import Split
-from .evaluation import unit_importance
+from .evaluation import unit_relevance
 from .plot import code_axes, image_grid
 from .vae import StandardNormal
 
@@ -174,7 +174,7 @@ def code_facts(model, x, codes):
     - x (n, *event_shape)
     - codes (m, d): those that are shown
     """
-    (weight, unit), scale = unit_importance(model, x), code_scale(model, codes)
+    (weight, unit), scale = unit_relevance(model, x), code_scale(model, codes)
     order = np.argsort(-weight, kind="stable")
     draws = (
         np.random.default_rng(0).normal(size=(4000, model.latent_dim))

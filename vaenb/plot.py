@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from .evaluation import unit_importance
+from .evaluation import unit_relevance
 from .vae import StandardNormal
 
 # %% ../nbs/seeing/60_plot.ipynb #215211f9
@@ -562,7 +562,7 @@ def _walks(model, steps, x):
 
 @styled
 def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **options):
-    """One row for each dimension of the code, in which it alone changes; see `unit_importance`.
+    """One row for each dimension of the code, in which it alone changes; see `unit_relevance`.
 
     The most important comes first. Raises TypeError for a model without a prior and no `x`.
 
@@ -580,7 +580,7 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
     if x is None:
         _needs_prior(model, "traversals", "x, data whose codes give the steps")
     weight, unit = (
-        (np.full(model.latent_dim, np.nan), "") if x is None else unit_importance(model, x)
+        (np.full(model.latent_dim, np.nan), "") if x is None else unit_relevance(model, x)
     )
     order, steps = np.argsort(-weight, kind="stable"), np.linspace(-2, 2, n)
     path, middle = _walks(model, steps, x)

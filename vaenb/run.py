@@ -25,7 +25,7 @@ import numpy as np
 import vaenb
 from . import likelihood as likelihoods
 from .data import NAMES, from_arrays, load, scale_levels
-from .evaluation import rank_units, report
+from .evaluation import order_units, report
 from .file import read_arrays, read_image
 from vaenb.folder import (
     CHECKPOINT,
@@ -249,13 +249,16 @@ class Watch(keras.callbacks.Callback):
         return min(1.0, max(steps / self.params["epochs"], self.seconds / self.limit))
 
     def on_train_begin(self, logs=None):
+        "Starts the clock."
         self.seconds, self.epoch = 0.0, 0
         self.here.update(clock=time.monotonic(), told=0.0)
 
     def on_epoch_begin(self, epoch, logs=None):
+        "Remembers the number of the epoch."
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
+        "Adds the time, ends the training if it is over, and reports progress."
         now = time.monotonic()
         self.seconds += now - self.here["clock"]
         self.here["clock"] = now
@@ -425,7 +428,7 @@ def write_pictures(folder, model, data, history=None):
 
     x = np.asarray(data.test.x[:5000])
     labels = None if data.test.labels is None else data.test.labels[:5000]
-    pair = tuple(sorted(rank_units(model, x)[:2].tolist()))
+    pair = tuple(sorted(order_units(model, x)[:2].tolist()))
     drawings = {
         "reconstructions.png": lambda: plot.reconstructions(model, x, 20),
         "samples.png": lambda: plot.samples(model, 64),

@@ -270,6 +270,7 @@ class Checkpoint(keras.callbacks.CallbackList):
         self.history = {name: list(values) for name, values in past.items()}
 
     def set_model(self, model):
+        "Keras calls it before training."
         super().set_model(model)
         self.trained = model  # on JAX each access to `self.model` copies the state to the model
 
@@ -315,9 +316,11 @@ class Checkpoint(keras.callbacks.CallbackList):
 
     @property
     def content_with_blocks(self):
+        "Whether all callbacks may be called between blocks only."
         return all(map(content_with_blocks, self.callbacks))
 
     def on_train_begin(self, logs=None):
+        "Restores the state, or takes the first one."
         super().on_train_begin(logs)
         self.before = [callback_state(callback) for callback in self.callbacks]
         if self.found:
@@ -327,6 +330,7 @@ class Checkpoint(keras.callbacks.CallbackList):
             self.keep(0)
 
     def on_epoch_begin(self, epoch, logs=None):
+        "Restores the step within the first epoch after a resume."
         super().on_epoch_begin(epoch, logs)
         self.epoch, self.step, self.offset = epoch, 0, 0
         if self.found and self.found[1]["step"]:  # in the middle of this epoch
@@ -335,6 +339,7 @@ class Checkpoint(keras.callbacks.CallbackList):
         self.found = None
 
     def on_train_batch_end(self, batch, logs=None):
+        "Checks the loss, and writes the state when it is due."
         for callback in self.callbacks:
             callback.on_train_batch_end(batch, logs)
         before, self.step = self.step, min(self.offset + batch + 1, self.order["steps"])
@@ -348,6 +353,7 @@ class Checkpoint(keras.callbacks.CallbackList):
             self.trained.stop_training = True  # the end of an epoch that began in its middle
 
     def on_epoch_end(self, epoch, logs=None):
+        "Takes the state of a complete epoch."
         self.model.stop_training = self.asked
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs)
