@@ -336,9 +336,7 @@ def report(model, x, n_samples=1000, seed=0):
         **found,
         "nll": -found["log_likelihood"],
         "bits_per_dim": bits_per_dim(-found["log_likelihood"], model.image_shape),
-        "mutual_information": (
-            mutual_information(model, x, seed) if model.has_density else None
-        ),
+        "mutual_information": (mutual_information(model, x, seed) if model.has_density else None),
         "effective_samples": float(np.median(effective_sample_size(weights))),
         "n_samples": n_samples,
         **facts,

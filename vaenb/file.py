@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IDX_TYPES', 'MNIST_SHA256', 'MNIST_MIRRORS', 'gunzip', 'read_idx', 'write_atomic', 'locked', 'checked_idx',
-           'cache_folder', 'download_mnist', 'mnist_file', 'read_folder', 'read_arrays', 'record_folder', 'copy_book']
+           'cache_folder', 'download_mnist', 'mnist_file', 'record_folder', 'copy_book']
 
 # %% ../nbs/foundations/08_file.ipynb #1c9022a3
 import contextlib
@@ -217,85 +217,6 @@ def mnist_file(stem):
             if path.is_file():
                 return checked_idx(path.read_bytes(), stem, path)
     return download_mnist(stem)
-
-# %% ../nbs/foundations/08_file.ipynb #45bc3e6b
-def read_folder(folder, size=None, gray=None):
-    """(n, h, w, c) uint8 images, and a list of n subfolder names (None without subfolders).
-
-    - folder: with images, or with a subfolder of images for each class
-    - size: (h, w) or one number for both; needed where the images differ in size
-    - gray (True): one channel; False: three; None: one where every image has one
-
-    Raises ValueError or FileNotFoundError.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    paths = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    )
-    if not paths:
-        raise FileNotFoundError(
-            f"{folder} holds no images: their names end in {', '.join(IMAGE_SUFFIXES)}"
-        )
-    names = [p.relative_to(folder).parts[0] for p in paths if p.parent != folder]
-    if names and len(names) < len(paths):
-        raise ValueError(
-            f"{folder} holds images beside subfolders of images: "
-            "put each image into the subfolder of its class"
-        )
-    images = []
-    for path in paths:
-        images.append(read_image(path, (size, size) if isinstance(size, int) else size, gray))
-        (h, w), (h0, w0) = images[-1].shape[:2], images[0].shape[:2]
-        if (h, w) != (h0, w0):
-            raise ValueError(
-                f"{path} has {h} x {w} pixels but {paths[0]} has {h0} x {w0}: "
-                "pass size=(h, w) to make them alike"
-            )
-    channels = max(image.shape[2] for image in images)
-    return np.stack(
-        [np.broadcast_to(image, (*image.shape[:2], channels)) for image in images]
-    ), names or None
-
-# %% ../nbs/foundations/08_file.ipynb #6d2cef61
-def read_arrays(path):
-    """dict of x, labels and, where the file has its own split, the rows of val and test.
-
-    - path: .npy: one array; .npz: x and labels (or y), or x_train, y_train, x_test, y_test,
-      x_val, y_val
-
-    Never unpickles. Raises ValueError or FileNotFoundError.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        found = np.load(path, allow_pickle=False)
-        arrays = {"x": found} if isinstance(found, np.ndarray) else dict(found)
-    except Exception as error:  # zip, zlib and NumPy each raise their own
-        raise ValueError(
-            f"{path} is not a readable .npy or .npz file of plain arrays ({str(error)[:100]})"
-        ) from error
-    rows = {}
-    parts = [part for part in ("train", "val", "test") if f"x_{part}" in arrays]
-    if "train" in parts:
-        ends = np.cumsum([len(arrays[f"x_{part}"]) for part in parts])
-        rows = {
-            part: np.arange(a, b) for part, a, b in zip(parts, [0, *ends], ends) if part != "train"
-        }
-        for name in "xy":
-            pieces = [arrays[f"{name}_{part}"] for part in parts if f"{name}_{part}" in arrays]
-            arrays |= {name: np.concatenate(pieces)} if pieces else {}
-    elif len(arrays) == 1:
-        arrays = {"x": arrays.popitem()[1]}
-    if "x" not in arrays:
-        raise ValueError(
-            f"{path} holds {', '.join(arrays) or 'nothing'}: name the examples x and the labels y"
-        )
-    return {"x": arrays["x"], "labels": arrays.get("labels", arrays.get("y")), **rows}
 
 # %% ../nbs/foundations/08_file.ipynb #5e0a7d36
 def record_folder():

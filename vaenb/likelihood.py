@@ -24,6 +24,7 @@ from vaenb.distribution import (
     sample_normal,
     sum_event,
 )
+from .fast import fold_event
 from vaenb.levels import (
     beta_binomial_log_prob,
     discretized_logistic_log_prob,
@@ -32,7 +33,6 @@ from vaenb.levels import (
     sample_discretized_logistic,
     sample_poisson,
 )
-from .fast import fold_event
 from .noise import uniform
 
 # %% ../nbs/foundations/14_likelihood.ipynb #dbc2963d

@@ -10,7 +10,7 @@ __all__ = ['normalized', 'free_bits', 'FreeBits', 'Capacity', 'IWAE', 'MIWAE', '
 import keras
 from keras import ops
 
-from .distribution import IndependentNormal, kl_divergence, log_mean_exp
+from .distribution import kl_divergence, log_mean_exp
 from .model import check_count
 from .vae import ELBO, Objective, warmup_weight
 

@@ -24,9 +24,8 @@ import numpy as np
 
 import vaenb
 from . import likelihood as likelihoods
-from .data import NAMES, from_arrays, load, scale_levels
+from .data import NAMES, load, scale_levels
 from .evaluation import order_units, report
-from .file import read_arrays, read_image
 from vaenb.folder import (
     CHECKPOINT,
     Settings,
@@ -38,6 +37,8 @@ from vaenb.folder import (
     write_json,
 )
 from .network import Network, network_for
+from .picture import read_image
+from .reader import read_file
 from .recipes import find_recipe, load_model, recipe, with_overrides
 from .training import fit_resumable
 from .vae import VAE
@@ -141,15 +142,6 @@ def recipe_options(settings):
     return options
 
 # %% ../nbs/using/75_run.ipynb #270aeaf4
-def _counts(path):
-    """A `Dataset` of a file whose integers are counts, not grey levels."""
-    arrays = read_arrays(path)
-    arrays["x"] = np.asarray(arrays["x"])
-    if arrays["x"].dtype.kind in "ui":
-        arrays["x"] = arrays["x"].astype("float32")
-    return from_arrays(**{"name": Path(path).stem, **arrays})
-
-
 def load_data(settings, gray=None):
     """The `Dataset` that the settings name.
 
@@ -172,7 +164,7 @@ def load_data(settings, gray=None):
                 "levels scales integers to [0, 1], but a Poisson likelihood models counts: leave"
                 " levels out"
             )
-        return _counts(path)
+        given["counts"] = True
     if path.is_dir() and name not in NAMES:
         given["gray"] = gray
     return load(name, **given)
@@ -558,7 +550,7 @@ class Run:
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {file}")
         if path.suffix.lower() in (".npy", ".npz"):
-            x = self._scaled(np.asarray(read_arrays(path)["x"]))
+            x = self._scaled(np.asarray(read_file(path)["x"]))
         elif len(shape) != 3:
             raise ValueError(
                 f"{file} is not an array, but this model takes vectors of {shape[0]} numbers:"
@@ -566,7 +558,8 @@ class Run:
             )
         else:
             size = self.settings.size and (self.settings.size, self.settings.size)
-            x = read_image(path, size, gray=shape[2] == 1)[None].astype("float32") / 255
+            x = read_image(path, size, gray=shape[2] == 1)[None]
+            x = x.astype("float32") / np.iinfo(x.dtype).max
             steps = (self.levels or 256) - 1
             x = np.round(x * steps).astype("float32") / np.float32(steps)
         if x.shape in (shape, shape[:-1]):
