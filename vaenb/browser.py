@@ -543,7 +543,9 @@ def pack_model(model, dtype=None, encoder=True, max_bytes=2500000):
     Returns dict that JSON can hold. Raises ValueError where a part cannot run in a browser, or
     the model is larger than `max_bytes`.
     """
-    if type(model).means not in (LatentModel.means, Autoencoder.means):
+    plain = type(model).means in (LatentModel.means, VAE.means, Autoencoder.means)
+    given_more = model.missing or model.condition is not None
+    if not plain or given_more or len(getattr(model, "levels", [0])) > 1:
         raise ValueError(
             f"{type(model).__name__} decodes in a way of its own, which cannot run in a browser."
         )

@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 from sklearn.svm import SVC
 
-from .distribution import normal_log_prob
+from .distribution import UnitNormal, normal_log_prob
 from vaenb.evaluation import (
     check_examples,
     effective_sample_size,
@@ -84,6 +84,7 @@ def score_terms(model, x):
         "x": x,
         "z": out["z"][:, 0],
         "mean": out["mean"],
+        "logvar": model.posterior_params(x).get("logvar"),
         "score": out["log_px_z"][:, 0].astype("float64") - kl,
         "kl": kl,
     }
@@ -533,7 +534,7 @@ def find_sigma(m):
 
 def find_bound(m, share=0.01, low=-11.8, high=5.8):
     "Posterior log-variances lie where `bound_logvar` limits them."
-    logvar = m.get("test", {}).get("params", {}).get("logvar")
+    logvar = m.get("test", {}).get("logvar")
     if logvar is None:
         return None
     at = float(((logvar < low) | (logvar > high)).mean())

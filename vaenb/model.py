@@ -637,8 +637,9 @@ class LatentModel(keras.Model):
             return [checked_stream(x, self._check_stream_batch), y, *rest]
         if isinstance(x, Ordered):
             return [x, y, *rest]
+        given = x
         x = self.check_data(x, names[0], once, **fields)
-        y = self.check_targets(x, y, names[1])
+        y = self.check_targets(given, y, names[1])
         if rest and rest[0] is not None:
             rest[0] = check_weight(rest[0], len(tree.flatten(x)[0]))
             if y is None:  # Keras drops the weights of examples without targets
