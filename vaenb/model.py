@@ -700,12 +700,13 @@ class LatentModel(keras.Model):
 
     # NumPy in, NumPy out
 
-    def reset_seed(self, seed=777):
+    def reset_seed(self, seed=777, stream=0):
         """Evaluation draws from this seed on.
 
         - seed: int
+        - stream (int): another one gives other numbers from the same seed
         """
-        self.eval_seed.state.assign([seed, 0])
+        self.eval_seed.state.assign([seed, stream << 16])
 
     def encode(self, x, condition=None):
         """The codes of `x`, (n, *code_shape); grey values are taken as they are.
@@ -783,7 +784,8 @@ class LatentModel(keras.Model):
         if mean:
             return self.decode(z, condition)
         fresh = seed is None or hasattr(seed, "next")
-        self.reset_seed(np.random.randint(2**31) if fresh else seed)
+        # Another stream than that of the codes, or x would get their noise once more.
+        self.reset_seed(np.random.randint(2**31) if fresh else seed, stream=1)
         return self.run("draws", *self._code_inputs(z, condition), batch_size=self.rows)
 
     # Training, as Keras does it
@@ -1036,6 +1038,7 @@ class LatentModel(keras.Model):
             )
             if weight is not None:
                 options["sample_weight"] = np.asarray(weight)
+        self.require_ready()
         if not self.compiled:
             self.compile()
         self.reset_seed()
