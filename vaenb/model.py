@@ -624,10 +624,7 @@ class LatentModel(keras.Model):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         x = self.check_data(tree.map_structure(np.asarray, x), "a batch of the stream")
         y = self.check_targets(x, None if y is None else np.asarray(y), "a target of the stream")
-        if weight is not None:
-            weight = check_weight(weight, len(tree.flatten(x)[0]), "a weight of the stream")
-            y = (x["x"] if isinstance(x, dict) else x) if y is None else y
-        return (x, y, weight)[: 3 if weight is not None else 2 if y is not None else 1]
+        return keras.utils.pack_x_y_sample_weight(x, y, weight)
 
     def _checked(self, data, names=("x", "y"), once=False, **fields):
         "x, y and what follows, checked, as a list."
@@ -637,13 +634,10 @@ class LatentModel(keras.Model):
             return [checked_stream(x, self._check_stream_batch), y, *rest]
         if isinstance(x, Ordered):
             return [x, y, *rest]
-        given = x
         x = self.check_data(x, names[0], once, **fields)
-        y = self.check_targets(given, y, names[1])
-        if rest and rest[0] is not None:
-            rest[0] = check_weight(rest[0], len(tree.flatten(x)[0]))
-            if y is None:  # Keras drops the weights of examples without targets
-                y = x["x"] if isinstance(x, dict) else x
+        y = self.check_targets(x, y, names[1])
+        if rest and rest[0] is not None and y is None:
+            y = tree.flatten(x)[-1] if isinstance(x, dict) else x
         return [x, y, *rest]
 
     def observed(self, x, training):
@@ -741,12 +735,13 @@ class LatentModel(keras.Model):
 
     # NumPy in, NumPy out
 
-    def reset_seed(self, seed=777):
+    def reset_seed(self, seed=777, stream=0):
         """Evaluation draws from this seed on.
 
         - seed: int
+        - stream (int): another one gives other numbers from the same seed
         """
-        self.eval_seed.state.assign([seed, 0])
+        self.eval_seed.state.assign([seed, stream << 16])
 
     def encode(self, x, condition=None):
         """The codes of `x`, (n, *code_shape); grey values are taken as they are.
@@ -824,7 +819,8 @@ class LatentModel(keras.Model):
         if mean:
             return self.decode(z, condition)
         fresh = seed is None or hasattr(seed, "next")
-        self.reset_seed(np.random.randint(2**31) if fresh else seed)
+        # Another stream than that of the codes, or x would get their noise once more.
+        self.reset_seed(np.random.randint(2**31) if fresh else seed, stream=1)
         return self.run("draws", *self._code_inputs(z, condition), batch_size=self.rows)
 
     # Training, as Keras does it
@@ -983,7 +979,7 @@ class LatentModel(keras.Model):
         weight = options.get("sample_weight")
         x, y, weight = self._checked((x, y, weight), condition=condition, target=target)
         if weight is not None:
-            options["sample_weight"] = weight
+            options["sample_weight"] = np.asarray(weight)
         if validation_data is not None:
             validation_data = self._checked_validation(validation_data)
         self.adapt_if_needed(x)
@@ -993,8 +989,6 @@ class LatentModel(keras.Model):
         self.begin_fit(_examples(x, validation_split), options.get("initial_epoch", 0))
         if not isinstance(callbacks, (list, tuple, keras.callbacks.CallbackList)):
             callbacks = [callbacks] if callbacks else []
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            direct_callbacks(callbacks, self.trackers)
         if self.objective is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [_EpochCounter(self.objective), *callbacks]
         special = ("sample_weight", "steps_per_epoch")
@@ -1078,7 +1072,8 @@ class LatentModel(keras.Model):
                 (x, y, weight), once=True, condition=condition, target=target
             )
             if weight is not None:
-                options["sample_weight"] = weight
+                options["sample_weight"] = np.asarray(weight)
+        self.require_ready()
         if not self.compiled:
             self.compile()
         self.reset_seed()
