@@ -1036,6 +1036,7 @@ class LatentModel(keras.Model):
             )
             if weight is not None:
                 options["sample_weight"] = np.asarray(weight)
+        self.require_ready()
         if not self.compiled:
             self.compile()
         self.reset_seed()
