@@ -1028,6 +1028,7 @@ class LatentModel(keras.Model):
 
         Grey values that stand for chances are settled to 0 or 1 first.
         """
+        self.require_ready()
         target = options.pop("target", None)
         if not options.get("_use_cached_eval_dataset"):
             weight = options.get("sample_weight")
@@ -1036,7 +1037,6 @@ class LatentModel(keras.Model):
             )
             if weight is not None:
                 options["sample_weight"] = np.asarray(weight)
-        self.require_ready()
         if not self.compiled:
             self.compile()
         self.reset_seed()
