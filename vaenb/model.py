@@ -1065,6 +1065,7 @@ class LatentModel(keras.Model):
 
         Grey values that stand for chances are settled to 0 or 1 first.
         """
+        self.require_ready()
         target = options.pop("target", None)
         if not options.get("_use_cached_eval_dataset"):
             weight = options.get("sample_weight")
