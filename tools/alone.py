@@ -20,7 +20,8 @@ from pathlib import Path
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import CellExecutionError
+from jupyter_core.utils import run_sync
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from notebooks import ROOT, Client, notebooks
 
 
@@ -60,8 +61,10 @@ def run(path, python, backend):
         client = Client(nb, km=manager, timeout=600, resources={"metadata": {"path": folder}})
         try:
             client.execute(env=env)
-        except CellExecutionError as error:
+        except (CellExecutionError, DeadKernelError) as error:
             return time.perf_counter() - start, str(error)
+        finally:  # a client ends only the kernels that it has made itself
+            run_sync(manager.shutdown_kernel)(now=True)
     return time.perf_counter() - start, None
 
 

@@ -68,7 +68,7 @@ def use(programs, backend):
         "train": [*vaenb, *"train --data digits --latent-dim 2 --epochs 2 --out run".split()],
         "evaluate": [*vaenb, "evaluate", "run", "--n-samples", "20"],
         "load": [str(programs / "python"), "-c", LOAD],
-        "explore": [*vaenb, "explore", "run", "--out", "explorer.html", "--no-show"],
+        "explore": [*vaenb, "explore", "run", "--out", "explorer.html", "--no-open"],
     }
     # KERAS_BACKEND is not set: the one backend that is installed has to be found. `load` imports
     # keras first, so there the user names it.
