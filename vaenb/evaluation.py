@@ -25,6 +25,7 @@ def check_examples(model, x):
     Returns (n, *image_shape): grey values that stand for probabilities are binarised once. Raises
     TypeError unless x is an array, ValueError where it does not fit the model.
     """
+    model.require_ready()
     x = model.check_data(getattr(x, "x", x), once=True)
     if not isinstance(x, np.ndarray):
         raise TypeError(

@@ -634,8 +634,9 @@ class LatentModel(keras.Model):
             return [checked_stream(x, self._check_stream_batch), y, *rest]
         if isinstance(x, Ordered):
             return [x, y, *rest]
+        given = x
         x = self.check_data(x, names[0], once, **fields)
-        y = self.check_targets(x, y, names[1])
+        y = self.check_targets(given, y, names[1])
         if rest and rest[0] is not None and y is None:
             y = tree.flatten(x)[-1] if isinstance(x, dict) else x
         return [x, y, *rest]
