@@ -28,7 +28,8 @@ const STYLE = `
 .vaenb-monitor svg text { fill: var(--quiet); font-size: 11px; font-family: inherit; }
 .vaenb-monitor:not(.validated) .validation { display: none; }
 .vaenb-monitor .training { color: var(--first); } .vaenb-monitor .validation { color: var(--second); }`;
-const LIGHT = "#282286 #1fa3e4 #106c35 #c0a119 #d8617f #6c113b #098c71 #7b7e1d #a9469c #595a61".split(" "), DARK = "#959a9f #d7ecf8 #8deac1 #bbb959 #ec96d4 #b9498d #60b78d #679728 #d455e8 #f8e890".split(" "); // as the explorer's
+const LIGHT = "#282286 #1fa3e4 #106c35 #c0a119 #d8617f #6c113b #098c71 #7b7e1d #a9469c #595a61".split(" ");
+const DARK = "#959a9f #d7ecf8 #8deac1 #bbb959 #ec96d4 #b9498d #60b78d #679728 #d455e8 #f8e890".split(" "); // as the explorer's
 const HEIGHT = 140, PATIENCE_MS = 4000;
 const GONE = "The kernel was restarted or shut down, and this training has ended with it: run the cell again.";
 
