@@ -1,4 +1,5 @@
-"""What people bring as data, and what it must become: each case was once read wrongly, or refused in vain."""
+"""What people bring as data, and what it must become: each case was once read wrongly, or refused
+in vain."""
 
 import gzip
 import importlib.util

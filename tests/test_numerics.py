@@ -26,6 +26,8 @@ import pytest
 from scipy import special, stats
 from thorough import recipes_of_each_kind
 
+if __name__ == "__main__":
+    os.environ["KERAS_BACKEND"] = sys.argv[1]  # before the list of recipes imports Keras
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
 FEATURES = np.array(
     [
@@ -1150,9 +1152,9 @@ def test_the_reference_is_scipys():
 
 def main():
     _, backend, folder, *wanted = sys.argv
-    os.environ["KERAS_BACKEND"] = backend
     import keras
 
+    assert keras.backend.backend() == backend
     failures = {}
     for precision, policy in (
         ("float32", "float32"),

@@ -22,7 +22,7 @@ from vaenb import RECIPES
 
 WORKER = Path(__file__).parent / "parts_worker.py"
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
-DEFAULT = os.environ.get("KERAS_BACKEND", "tensorflow")
+DEFAULT = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
 COMBINATIONS = some([f"combination-{i:02d}" for i in range(N_COMBINATIONS)], 4, "combinations")
 EVERY = [*RECIPES, *COMBINATIONS]
 FEW = amount(recipes_of_each_kind(), EVERY)
