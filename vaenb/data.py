@@ -585,7 +585,7 @@ def warn_unscaled(x, name="x", columns=None, stacklevel=2):
     which = "its values have" if len(size) == 1 else f"column {worst} has"
     if columns is not None and len(size) > 1:
         which = f"column {shortened(columns[worst], 40)!r} has"
-    spread = f" and standard deviations run from {moving.min():.3g} to {moving.max():.3g}"
+    spread = f", while standard deviations run from {moving.min():.3g} to {moving.max():.3g}"
     warnings.warn(
         f"{name} is not scaled: {which} mean {mean[worst]:.4g} and standard deviation "
         f"{std[worst]:.4g}{spread if uneven else ''}; networks learn best at mean 0 and standard "
