@@ -1,11 +1,13 @@
-"""What people bring as data, and what it must become: each case was once read wrongly, or refused
-in vain."""
+"""What people bring as data, and what it must become; each case was once read wrongly."""
 
 import gzip
 import importlib.util
 import io
 import pickle
 import struct
+import subprocess
+import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -629,3 +631,76 @@ def test_sparse_matrices():
     for build in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
         made = data.from_arrays(build(dense), val=0, test=0)
         np.testing.assert_array_equal(np.sort(every_x(made), axis=0), np.sort(dense, axis=0))
+
+
+# Memory, and columns that are not scaled
+
+
+def test_large_arrays_keep_their_bytes(monkeypatch):
+    x = RNG.integers(0, 256, (50, 8, 8, 3)).astype("uint8")
+    small = data.from_arrays(x, np.arange(50) % 5)
+    monkeypatch.setattr(data, "LARGE", 1)
+    large = data.from_arrays(x, np.arange(50) % 5)
+    assert isinstance(large.train.x, data.StoredRows) and large.train.x.stored.dtype == np.uint8
+    assert np.shares_memory(large.train.x.stored, x)
+    for part in ("train", "val", "test"):
+        a, b = getattr(small, part), getattr(large, part)
+        np.testing.assert_array_equal(a.x, np.asarray(b.x))
+        np.testing.assert_array_equal(a.labels, b.labels)
+    assert (small.levels, small.value_range) == (large.levels, large.value_range)
+    assert large._repr_html_() == small._repr_html_()
+    np.testing.assert_array_equal(small.binarized().test.x, large.binarized().test.x)
+    counts = data.from_arrays(x, counts=True)
+    assert counts.value_range == (0, 255) and counts.train.x.max() == 255
+    for wrong in ({"levels": 17}, {}):
+        with pytest.raises(ValueError):
+            data.from_arrays(x.astype("int32") - (0 if wrong else 1), **wrong)
+
+
+def test_memory_of_a_large_array():
+    """Preparing 31 MB of bytes takes less than as much again, where float32 copies took eight times."""
+    code = (
+        "import numpy as np, tracemalloc; from vaenb import data\n"
+        "x = np.random.default_rng(0).integers(0, 256, (40_000, 28, 28), dtype='uint8')\n"
+        "tracemalloc.start(); made = data.from_arrays(x); peak = tracemalloc.get_traced_memory()[1]\n"
+        "tracemalloc.stop(); first = made.train.x[:128]\n"
+        "print(peak / x.nbytes, first.dtype, first.max() <= 1)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    share, dtype, inside = out.stdout.split()
+    assert float(share) < 0.5 and (dtype, inside) == ("float32", "True")
+
+
+def test_a_model_takes_large_arrays(monkeypatch):
+    import keras
+
+    import vaenb
+
+    monkeypatch.setattr(data, "LARGE", 1)
+    x = (RNG.random((60, 8, 8)) < 0.3).astype("uint8") * 255
+    losses = []
+    for made in (data.from_arrays(x, levels=256), data.from_arrays(x / 255, levels=256)):
+        keras.utils.set_random_seed(0)
+        model = vaenb.VAE.for_data(made, 2, network=vaenb.dense((8,)))
+        losses.append(model.fit(made.train.x, epochs=2, batch_size=20, verbose=0).history["loss"])
+    assert np.allclose(*losses)
+
+
+def test_unscaled_columns_are_named():
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    with pytest.warns(UserWarning) as heard:
+        assert data.warn_unscaled(found.data, "the data", found.feature_names)
+    text = str(heard[0].message)
+    assert len(heard) == 1 and "'worst area' has mean 880.6" in text and len(text) <= 400
+    assert "StandardScaler" in text and "\n" not in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaled = (found.data - found.data.mean(0)) / found.data.std(0)
+        for quiet in (scaled, scaled * 3 + 2, X / 255, np.zeros((4, 3)), scaled[:, :1]):
+            assert not data.warn_unscaled(quiet)
+    with pytest.warns(UserWarning, match="standard deviations run from 0.00"):
+        assert data.warn_unscaled(scaled * np.r_[0.001, np.ones(29)])
+    with pytest.warns(UserWarning, match="its values have mean"):
+        assert data.warn_unscaled(X[..., None].astype("float32"))
