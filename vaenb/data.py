@@ -460,8 +460,8 @@ class StoredRows(np.lib.mixins.NDArrayOperatorsMixin):
         return function(*plain(args), **{name: plain(x) for name, x in kwargs.items()})
 
     def __getattr__(self, name):
-        if name.startswith("_") or name in ("stored", "rows", "levels"):
-            raise AttributeError(name)
+        if name.startswith("_") or not hasattr(np.ndarray, name):  # without making the array
+            raise AttributeError(f"StoredRows has no attribute {name!r}")
         return getattr(np.asarray(self), name)  # sum, reshape, astype, ...
 
     def __repr__(self):
