@@ -219,4 +219,6 @@ def test_draws_from_the_likelihood(counts, tmp_path):
         )
     means, draws = (np.load(tmp_path / f"{kind}.npy") for kind in ("mean", "draw"))
     assert np.array_equal(draws, np.round(draws)) and not np.array_equal(means, np.round(means))
-    assert draws.std() > 1.5 > means.std(), "a Poisson of rate 4 has a deviation of 2"
+    # the codes are the same, so the two differ by the deviation of a Poisson, the root of its mean
+    apart = ((draws - means) / np.sqrt(np.maximum(means, 1e-3))).std()
+    assert abs(apart - 1) < 0.1
