@@ -193,11 +193,7 @@ def outputs(model, x, all_of_them=True):
             "sample": model.sample(3, seed=1),
             "log_likelihood": model.log_likelihood(x, n_samples=64),
         }
-        out |= {
-            f"predict/{k}": v
-            for k, v in model.predict(x, batch_size=32, verbose=0).items()
-            if k != "params"
-        }
+        out["predict"] = model.predict(x, batch_size=32, verbose=0)
     else:
         out |= {"sample": model.sample(3, seed=1, sampler=MixtureSampler(2).fit(model.encode(x)))}
     return {name: np.asarray(value) for name, value in out.items()}
@@ -212,7 +208,7 @@ def plain(config):
 def strongest(model):
     """Schedules at their end, so that losses before and after training can be compared."""
     if hasattr(model, "objective"):
-        model.objective.begin_epoch(10**6)
+        model.objective.schedule(10**6)
     return model
 
 
@@ -301,8 +297,8 @@ def check(name, x, make, likelihood, folder, policy):
     assert [v.shape for v in again.weights] == [v.shape for v in model.weights]
     probe = x[:24]
     if is_vae:
-        assert tuple(model.objective.loss(model(probe), model).shape) == (24,)
-        out = model.predict(probe, verbose=0)
+        assert tuple(model(probe)["loss"].shape) == (24,)
+        out = model.run("pass_terms", probe)
         gap = model.log_likelihood(probe, n_samples=64) - (out["log_px_z"].mean(1) - out["kl"])
         assert gap.mean() > -4 * gap.std() / np.sqrt(len(gap)) - 1e-3, (
             f"the ELBO is above log p(x) by {-gap.mean()}"

@@ -381,7 +381,7 @@ KINDS = {
     "--model full-cov-vae": ("FullNormal()", True, True),
     "--model sigma-vae": ("Normal(sigma='optimal')", True, True),
     "--model beta-tcvae --beta 2.0": ("BetaTC(beta=2.0", True, True),
-    "--model wae-mmd --set scale=10 --set kernel=rbf": ("WAE(scale=10", True, True),
+    "--model wae-mmd --set mmd_weight=10 --set kernel=rbf": ("WAE(mmd_weight=10", True, True),
 }
 
 

@@ -733,7 +733,7 @@ def posterior_with_heads(name):
 
     kind, options = POSTERIORS[name]
     posterior = getattr(vaenb, kind)(**options).bind((D,))
-    posterior.build((None, N))
+    posterior.given(np.eye(N, dtype="float32"))  # creates the heads
     wide = posterior.heads.kernel.shape[1]
     posterior.heads.kernel.assign(
         np.concatenate(
@@ -754,11 +754,14 @@ def check_posterior(name, half):
     import keras
     from keras import ops
 
+    from vaenb.distribution import kl_divergence
+
     posterior, features = posterior_with_heads(name), ops.cast(np.eye(N), half)
-    params = {k: ops.convert_to_numpy(v).astype("float64") for k, v in posterior(features).items()}
+    given = posterior.given(features).params()
+    params = {k: ops.convert_to_numpy(v).astype("float64") for k, v in given.items()}
     z, log_q = (
         ops.convert_to_numpy(v).astype("float64")
-        for v in posterior.sample(posterior(features), 5, 3)
+        for v in posterior.given(features).draw(5, 3)
     )
     assert np.isfinite(z).all() and np.isfinite(log_q).all()
     if name == "diagonal":
@@ -797,13 +800,14 @@ def check_posterior(name, half):
         prior = extreme_prior(prior_name)
 
         def everything():
-            params = posterior(features)
-            z, log_q = posterior.sample(params, 3, 3)
-            found = [log_q, prior.log_prob(z), posterior.mean(params)]
-            if posterior.has_kl(prior):
-                found.append(posterior.kl(params, prior))
-            if posterior.has_density:
-                found.append(posterior.log_prob(params, ops.convert_to_tensor(MEANS[None])))
+            q, p = posterior.given(features), prior.given()
+            z, log_q = q.draw(3, 3)
+            found = [log_q, p.log_prob(z), q.mean()]
+            closed = kl_divergence(q, p)
+            if closed is not None:
+                found.append(closed)
+            if q.has_density:
+                found.append(q.log_prob(ops.convert_to_tensor(MEANS[None])))
             return weighted(found)
 
         value, found = value_and_gradients(
@@ -827,19 +831,20 @@ def check_closed_kl(half):
     from keras import ops
 
     from vaenb import StandardNormal
+    from vaenb.distribution import kl_divergence
 
     prior, V = StandardNormal().bind((D,)), bounded(RAW, -14, 8)
     for name in ("diagonal", "full"):
         posterior = posterior_with_heads(name)
-        params = posterior(ops.cast(np.eye(N), half))
+        q = posterior.given(ops.cast(np.eye(N), half))
         mu = MEANS.astype("float64")
         squares = (
             np.exp(V).sum(-1)
             if name == "diagonal"
-            else (ops.convert_to_numpy(params["cholesky"]).astype("float64") ** 2).sum((1, 2))
+            else (ops.convert_to_numpy(q.cholesky).astype("float64") ** 2).sum((1, 2))
         )
         close(
-            ops.convert_to_numpy(posterior.kl(params, prior)),
+            ops.convert_to_numpy(kl_divergence(q, prior.given())),
             0.5 * (squares - D - V.sum(-1) + (mu**2).sum(-1)),
             1e-5,
             1e-4,
@@ -863,8 +868,8 @@ def check_mixture(half):
         np.exp(bounded(RAW[:5], -14, 8) / 2),
     ).sum(-1)
     exact = special.logsumexp(special.log_softmax([1e4, -1e4, 0, 50, 1e4]) + each, axis=1)
-    close(ops.convert_to_numpy(prior.log_prob(z)), exact, 1e-5, 1e-4, "log p(z)")
-    draws = ops.convert_to_numpy(prior.sample(2000, 0))
+    close(ops.convert_to_numpy(prior.given().log_prob(z[None]))[0], exact, 1e-5, 1e-4, "log p(z)")
+    draws = ops.convert_to_numpy(prior.given().sample(2000, 0)[0])
     assert np.isfinite(draws).all() and np.abs(draws).max() < 10 + 6 * math.exp(4)
     assert (
         np.abs(draws - MEANS[0]).max(1) < 6 * np.exp(bounded(RAW[0], -14, 8) / 2).max()
@@ -882,6 +887,7 @@ def check_weights(half):
     from keras import ops
 
     from vaenb import CIWAE, ELBO, IWAE, MIWAE, PIWAE, DReG
+    from vaenb.vae import Trace
 
     rng = np.random.default_rng(0)
     values = {
@@ -910,9 +916,7 @@ def check_weights(half):
     for objective, exact in wanted.items():
 
         def loss():
-            return objective.loss(
-                {name: ops.convert_to_tensor(v) for name, v in given.items()}, None
-            )
+            return objective.loss(Trace(**{k: ops.convert_to_tensor(v) for k, v in given.items()}))
 
         close(ops.convert_to_numpy(loss()), exact, 1e-6, 1e-2, f"{objective}")
         _, found = value_and_gradients(lambda: ops.sum(loss()), list(given.values()))
@@ -1020,7 +1024,7 @@ def extreme_model(name):
         else {}
     )
     model = recipe(name, x, D, network=dense([N]), **own, **smaller.get(name, {}))
-    head = model.posterior.heads if hasattr(model, "posterior") else model.head
+    head = model.posterior.heads if hasattr(model, "posterior") else model.bottleneck.head
     kernel = np.random.default_rng(3).normal(size=head.kernel.shape).astype("float32")
     if hasattr(model, "posterior"):
         head.bias.assign(
