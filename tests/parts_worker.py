@@ -41,7 +41,7 @@ OBJECTIVES = (
     ("ELBO", {"beta": 2.0, "warmup": 2}),
     ("ELBO", {"n_samples": 3, "kl": "sampled"}),
     ("FreeBits", {"floor": 0.1}),
-    ("Capacity", {"capacity": 2.0, "beta": 5.0}),
+    ("Capacity", {"capacity": 2.0, "gamma": 5.0}),
     ("StickingTheLanding", {}),
     ("IWAE", {"k": 4}),
     ("MIWAE", {"m": 2, "k": 2}),
@@ -51,8 +51,8 @@ OBJECTIVES = (
     ("BetaTC", {}),
     ("DIP", {"version": 1}),
     ("DIP", {"version": 2}),
-    ("InfoVAE", {"scale": 10.0}),
-    ("WAE", {"scale": 10.0}),
+    ("InfoVAE", {"mmd_weight": 10.0}),
+    ("WAE", {"mmd_weight": 10.0}),
 )
 SMALLER = {
     "vamp-vae": {"n_components": 5},

@@ -175,6 +175,8 @@ class Autoencoder(LatentModel):
         self.trackers = [directed_mean("reconstruction", "max"), directed_mean("penalty", "min")]
         self.build_if_known()
 
+    loss_of_logits = False  # until `compile` says otherwise
+
     @classmethod
     def for_data(
         cls,

@@ -167,6 +167,8 @@ class LatentModel(keras.Model):
     """
 
     objective = None
+    own_loss, watched = True, False  # until `compile` says otherwise
+    block_size, jit_by_length = "auto", True
 
     def __init__(
         self, encoder, decoder, latent_dim, likelihood, *, condition=None, missing=False, **kwargs
@@ -179,7 +181,6 @@ class LatentModel(keras.Model):
         self.train_seed = keras.random.SeedGenerator()
         self.eval_seed = keras.random.SeedGenerator(777)
         self.run = CompiledMethods(self)
-        self.block_size, self.jit_by_length = "auto", True
 
     # What is made for the data
 
