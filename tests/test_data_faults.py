@@ -658,11 +658,13 @@ def test_large_arrays_keep_their_bytes(monkeypatch):
 
 
 def test_memory_of_a_large_array():
-    """Preparing 31 MB of bytes takes less than as much again, where float32 copies took eight times."""
+    """Preparing 31 MB of bytes takes less than as much again, where float32 copies took eight
+    times."""
     code = (
         "import numpy as np, tracemalloc; from vaenb import data\n"
         "x = np.random.default_rng(0).integers(0, 256, (40_000, 28, 28), dtype='uint8')\n"
-        "tracemalloc.start(); made = data.from_arrays(x); peak = tracemalloc.get_traced_memory()[1]\n"
+        "tracemalloc.start(); made = data.from_arrays(x); peak = "
+        "tracemalloc.get_traced_memory()[1]\n"
         "tracemalloc.stop(); first = made.train.x[:128]\n"
         "print(peak / x.nbytes, first.dtype, first.max() <= 1)"
     )

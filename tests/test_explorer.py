@@ -1,4 +1,5 @@
-"""The explorer without a kernel, in a real browser with the network cut: each control moves the picture, a drawing is encoded, nothing is asked of any host."""
+"""The explorer without a kernel, in a real browser with the network cut: each control moves the
+picture, a drawing is encoded, nothing is asked of any host."""
 
 import json
 import re
@@ -94,7 +95,10 @@ class View(lab.Canvases):
 
     def shows(self, canvas, wanted, tolerance=2):
         "Waits until the canvas holds these bytes, to within `tolerance` grey levels."
-        check = "([c, wanted, t]) => c.frame && c.frame.length === wanted.length && wanted.every((v, i) => Math.abs(v - c.frame[i]) <= t)"
+        check = (
+            "([c, wanted, t]) => c.frame && c.frame.length === wanted.length && "
+            "wanted.every((v, i) => Math.abs(v - c.frame[i]) <= t)"
+        )
         self.page.wait_for_function(
             check, arg=[canvas.element_handle(), np.ravel(wanted).tolist(), tolerance], timeout=5000
         )
@@ -144,8 +148,13 @@ def test_each_control_moves_the_picture(browser, page, trained, how):
         across, up = (
             el.get_by_role("combobox", name=name, exact=True) for name in ("across", "up")
         )
-        shown = lambda: [int(axis.input_value()) for axis in (across, up)]
-        another = lambda axis: axis.select_option(str(min(set(range(4)) - set(shown()))))
+
+        def shown():
+            return [int(axis.input_value()) for axis in (across, up)]
+
+        def another(axis):
+            return axis.select_option(str(min(set(range(4)) - set(shown()))))
+
         for act in (
             (lambda: view.choose("view", "two dimensions")),
             (lambda: another(across)),
@@ -457,7 +466,8 @@ def test_other_models_and_data(browser, tmp_path, which):
     for tab in view.el.get_by_role("tab").all():
         tab.click()
         view.page.wait_for_function(
-            "v => [...v.shadowRoot.querySelectorAll('[role=tabpanel]:not([hidden]) canvas.frame:not(.pad)')].every(c => c.frame)",
+            "v => [...v.shadowRoot.querySelectorAll('[role=tabpanel]:not([hidden]) "
+            "canvas.frame:not(.pad)')].every(c => c.frame)",
             arg=view.page.locator(".vaenb-explorer-view").element_handle(),
         )
         assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (

@@ -1,4 +1,5 @@
-"""The explorer in a real JupyterLab: the hand moves, the kernel decodes, the pictures change; and a kernel that is gone is said to be gone."""
+"""The explorer in a real JupyterLab: the hand moves, the kernel decodes, the pictures change; and a
+kernel that is gone is said to be gone."""
 
 import json
 import subprocess
@@ -94,7 +95,8 @@ def test_in_the_chapter_every_hand_moves_the_picture(tmp_path):
         page.append("""
 import time
 for _ in range(50):     # the view tells its state a moment after the hand has rested
-    if abs(explorer.z - list(explorer.samplers)[0].sample(16, explorer.state["sampling"]["seed"])[2]).max() < 1e-5: break
+    drawn = list(explorer.samplers)[0].sample(16, explorer.state["sampling"]["seed"])
+    if abs(explorer.z - drawn[2]).max() < 1e-5: break
     time.sleep(0.1)
 else: raise AssertionError(explorer.state)""")
         assert page.console == [] and list(page.errors()) == []
@@ -192,7 +194,8 @@ model.decode = decode""")
         view.changes(lambda: [slider.press("ArrowRight") for _ in range(25)], name="many steps")
         shown = float(view.el.get_by_role("spinbutton").first.input_value())
         page.append(
-            "import numpy as np; time.sleep(0.5); n = len(times); print(n, round(float(explorer.z[explorer.facts['order'][0]]), 2))"
+            "import numpy as np; time.sleep(0.5); n = len(times); print(n, "
+            "round(float(explorer.z[explorer.facts['order'][0]]), 2))"
         )
         n, value = page.text(-1).split()
         assert 1 <= int(n) < 20 and abs(float(value) - shown) < 0.011, (n, value, shown)

@@ -673,8 +673,8 @@ def test_damaged_images(tmp_path_factory, change, suffix, mode):
     from PIL import Image
 
     memory = io.BytesIO()
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8"))
-    picture.convert("RGB" if suffix == "jpg" and mode == "P" else mode).save(
+    drawn = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8"))
+    drawn.convert("RGB" if suffix == "jpg" and mode == "P" else mode).save(
         memory, {"jpg": "JPEG"}.get(suffix, suffix.upper())
     )
     path = tmp_path_factory.getbasetemp() / f"damaged.{suffix}"

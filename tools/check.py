@@ -1,7 +1,7 @@
 """Everything that must hold before a change is handed in; `make test` runs this, and nothing more.
 
     python tools/check.py              # all of it: what `make test` runs
-    python tools/check.py --quick      # seconds: modules in step, notebooks clean, README current
+    python tools/check.py --quick      # seconds: ruff, modules, README, clean notebooks
     python tools/check.py --notebooks  # that, and every notebook; no pytest
     VAENB_THOROUGH=1 python tools/check.py      # what `make test-all` runs
 
@@ -80,9 +80,22 @@ def in_step():
     return out
 
 
+def lint():
+    """What ruff finds; of exported modules only the notebooks are formatted."""
+    places, out = ("nbs", "tests", "tools", "benchmarks"), []
+    for words in (["check", "--output-format=concise", "vaenb"], ["format", "--check"]):
+        done = subprocess.run(
+            [BIN / "ruff", *words, *places], cwd=ROOT, capture_output=True, text=True
+        )
+        if done.returncode:
+            out.append(f"{done.stdout}{done.stderr}".strip())
+            out.append(f"ruff {words[0]} finds this: run `.venv/bin/ruff {words[0]}`")
+    return out
+
+
 def quick():
     """A sentence for each thing that is wrong with the files as they lie there."""
-    trouble = in_step()
+    trouble = lint() + in_step()
     readme = subprocess.run(
         [sys.executable, ROOT / "tools" / "readme.py", "--check"], capture_output=True, text=True
     )
@@ -126,7 +139,7 @@ def main():
         print(line, file=sys.stderr)
     if trouble:
         sys.exit(1)
-    print("Modules, notebooks and README are in step.", flush=True)
+    print("Modules, notebooks and README are in step; ruff finds nothing.", flush=True)
     if args.quick:
         return
     with tempfile.TemporaryDirectory(prefix="vaenb") as folder:
