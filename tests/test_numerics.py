@@ -760,8 +760,7 @@ def check_posterior(name, half):
     given = posterior.given(features).params()
     params = {k: ops.convert_to_numpy(v).astype("float64") for k, v in given.items()}
     z, log_q = (
-        ops.convert_to_numpy(v).astype("float64")
-        for v in posterior.given(features).draw(5, 3)
+        ops.convert_to_numpy(v).astype("float64") for v in posterior.given(features).draw(5, 3)
     )
     assert np.isfinite(z).all() and np.isfinite(log_q).all()
     if name == "diagonal":

@@ -448,7 +448,7 @@ def test_what_show_doc_writes_is_mended():
         "data": {"text/markdown": words + signature + doc},
     }
     # noqa: E731
-    source = lambda fold: {"source": [f"#| code-fold: {fold}\n", "def f(x):\n", "    return 2 * x"]}
+    source = lambda fold: {"source": [f"#| code-fold: {fold}\n", "def f(x):\n", "    return 2 * x"]}  # noqa: E731
     head = '### f {.symbol}\n\n[source](https://code.invalid/x.py#L2){.symbol-source target="_blank"}\n\n'
     mended = "2 \\* x, (n,).\n\n- x: a number `a*b`, or \\*none\\*"
     for following, kept in ((None, signature), (source("true"), signature), (source("show"), "")):

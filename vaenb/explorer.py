@@ -593,7 +593,8 @@ class LatentExplorer(_View):
 STYLE = """
 :root { color-scheme: light dark; --ink: #23241f; --quiet: #5f5e57; --paper: #fdfcf9;
   --line: #dcd8cd; --mark: #0b5c74; }
-@media screen and (prefers-color-scheme: dark) { :root { --ink: #e9e6dd; --quiet: #a9a69b; --paper: #17181a;
+@media screen and (prefers-color-scheme: dark) { :root {
+  --ink: #e9e6dd; --quiet: #a9a69b; --paper: #17181a;
   --line: #3a3b3d; --mark: #7cc4dc; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
