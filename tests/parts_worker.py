@@ -207,7 +207,7 @@ def plain(config):
 
 def strongest(model):
     """Schedules at their end, so that losses before and after training can be compared."""
-    if hasattr(model, "objective"):
+    if model.objective is not None:
         model.objective.schedule(10**6)
     return model
 

@@ -13,6 +13,7 @@ import gzip
 import io
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -566,6 +567,7 @@ def read_file(path, array=None, labels=None, size=None, gray=None):
         EOFError,
         KeyError,
         zipfile.BadZipFile,
+        zlib.error,
         NotImplementedError,
     ) as error:
         if isinstance(error, ValueError) and str(path.name)[:20] in str(error):
