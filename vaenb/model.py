@@ -139,11 +139,14 @@ class _EpochCounter(keras.callbacks.Callback):
 
     content_with_blocks = True
 
-    def __init__(self, objective):
+    def __init__(self, objective, initial_epoch=0):
         super().__init__()
-        self.objective = objective
+        self.objective, self.initial_epoch = objective, initial_epoch
 
     def on_epoch_begin(self, epoch, logs=None):
+        if self.initial_epoch:  # only now, because a training that is taken up may be refused
+            self.objective.begin_fit(None, self.initial_epoch)
+            self.initial_epoch = 0
         self.objective.begin_epoch()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -753,11 +756,11 @@ class LatentModel(keras.Model):
         self.require_ready()
         if not self.compiled:
             self.compile()
-        self.begin_fit(_examples(x, validation_split), options.get("initial_epoch", 0))
+        self.begin_fit(_examples(x, validation_split))
         if not isinstance(callbacks, (list, tuple, keras.callbacks.CallbackList)):
             callbacks = [callbacks] if callbacks else []
         if self.objective is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [_EpochCounter(self.objective), *callbacks]
+            callbacks = [_EpochCounter(self.objective, options.get("initial_epoch", 0)), *callbacks]
         special = ("sample_weight", "steps_per_epoch")
         plain = isinstance(shuffle, bool) and not validation_split
         plain = plain and all(options.get(name) is None for name in special)
