@@ -5,6 +5,7 @@ that two want to write, and files that somebody has tampered with.
 """
 
 import errno
+import inspect
 import io
 import json
 import os
@@ -324,8 +325,8 @@ def read_checkpoint_of(content):
 
 def test_nothing_in_the_package_unpickles_or_evaluates():
     banned = (
-        r"(?<!allow_)pickle|\bmarshal\b|\bshelve\b|(?<![._\w])(eval|exec)\(|allow_pickle=True"
-        r"|safe_mode|unsafe_deserialization|Lambda\b|torch\.load|joblib\.load|yaml\.load|dill"
+        r"\bpickle\.|import pickle|cloudpickle|\bmarshal\b|\bshelve\b|(?<![._\w])(eval|exec)\("
+        r"|allow_pickle=True|safe_mode|unsafe_deserialization|Lambda\b|torch\.load|joblib\.load|yaml\.load|dill"
     )
     for path in Path(vaenb.__file__).parent.glob("*.py"):
         lines = [
@@ -333,6 +334,9 @@ def test_nothing_in_the_package_unpickles_or_evaluates():
             for line in path.read_text().splitlines()
             if not line.lstrip().startswith(("#", '"'))
         ]
+        if path.name == "recipes.py":  # `load_model` hands safe_mode on, and explains a refusal
+            assert inspect.signature(load_model).parameters["safe_mode"].default is True
+            lines = [line for line in lines if not re.search(r"safe_mode|Lambda layer", line)]
         assert [line for line in lines if re.search(banned, line)] == [], path
         assert all("allow_pickle=False" in line for line in lines if "np.load(" in line), path
 
@@ -347,7 +351,7 @@ def test_a_model_file_with_code_in_it_is_refused(tmp_path, monkeypatch):
     )
     Path("evil").unlink(missing_ok=True)  # making it has run it
     evil.save("model.keras")
-    with pytest.raises(ValueError, match="cannot be read") as error:
+    with pytest.raises(ValueError, match="holds a Lambda layer") as error:
         load_model("model.keras")
     assert sentence(error) and not Path("evil").exists()
     with zipfile.ZipFile("module.keras", "w") as file:
@@ -367,7 +371,7 @@ def test_a_model_file_with_code_in_it_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot be read"):
         load_model("module.keras")
     np.savez("objects.npz", x=np.array([[Evil()]], dtype=object))
-    with pytest.raises(ValueError, match="plain arrays"):
+    with pytest.raises(ValueError, match="Python objects"):
         data.load("objects.npz")
     assert not Path("evil").exists()
 
@@ -500,7 +504,7 @@ def test_a_killed_run_goes_on_at_the_command_line(tmp_path):
     refused = call(f"train --resume {tmp_path / 'a'}")
     assert (
         refused.exit_code == 2
-        and "not a whole checkpoint" in refused.stderr
+        and "damaged or not a checkpoint" in refused.stderr
         and refused.stderr.count("\n") == 1
     ), refused.output
     (draft / "checkpoint.npz").write_bytes(whole)

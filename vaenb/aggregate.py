@@ -164,7 +164,7 @@ class DIP(ELBO):
     - off_diagonal (float >= 0): weight of the covariances
     - diagonal (float >= 0): weight of the variances; None: as in the paper, 10 times the other in
       version 1 and equal to it in version 2
-    - **kwargs: as ELBO
+    - `**kwargs`: as ELBO
     """
 
     arguments = (*ELBO.arguments, "version", "off_diagonal", "diagonal")
@@ -251,7 +251,7 @@ class InfoVAE(ELBO):
     - alpha (float <= 1): how much of each example's KL is taken away
     - mmd_weight (float): lambda; alpha + lambda - 1 must not be negative
     - kernel (str): "imq" or "rbf"
-    - **kwargs: n_samples, warmup, cycle and kl, as ELBO
+    - `**kwargs`: n_samples, warmup, cycle and kl, as ELBO
 
     Source: Zhao et al. 2019, eq. 6.
     """
@@ -297,7 +297,7 @@ class WAE(InfoVAE):
 
     - mmd_weight (float >= 0): weight of the MMD
     - kernel (str): "imq" or "rbf"
-    - **kwargs: n_samples, warmup, cycle and kl, as ELBO
+    - `**kwargs`: n_samples, warmup, cycle and kl, as ELBO
 
     Source: Tolstikhin et al. 2018.
     """

@@ -75,8 +75,8 @@ def option(help, *names, **more):
     """A typer option whose help shows its default value.
 
     - help: what it means
-    - *names: its names, such as "--n"; by default the name of the argument
-    - **more: for `typer.Option`: min, metavar
+    - `*names`: its names, such as "--n"; by default the name of the argument
+    - `**more`: for `typer.Option`: min, metavar
     """
     return typer.Option(*names, help=help, **more)
 

@@ -130,7 +130,7 @@ class Autoencoder(LatentModel):
     - decoder_gradient (float): weight of `contraction_penalty` of the decoder
     - output_activation: name of an activation; "auto": linear, or sigmoid where compile is given
       a binary cross-entropy of probabilities and nothing else makes them
-    - **kwargs: condition and missing, see `LatentModel`, and what `keras.Model` takes
+    - `**kwargs`: condition and missing, see `LatentModel`, and what `keras.Model` takes
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Autoencoder(LatentModel):
         - likelihood: None: Normal(1.0), the squared error
         - condition: (n,) labels or numbers, (n, k), or a table: what the model is conditioned on
         - missing (bool): whether NaN in the data means "not observed"
-        - **options: the further arguments of the constructor
+        - `**options`: the further arguments of the constructor
         """
         condition = None if condition is None else Condition.for_data(condition)
         dim = 0 if condition is None else condition.dim

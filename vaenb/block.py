@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from .fast import ceil_div
+from .shapes import ceil_div
 
 # %% ../nbs/foundations/15_block.ipynb #c39e9057
 def length(arrays):
@@ -125,7 +125,7 @@ def block_step(model, step, *args):
 
     - model: the Keras model that is trained
     - step (function): one step on a batch, with the arguments of `train_step`
-    - *args: as Keras passes them: (data,) on TensorFlow, (state, data) on JAX
+    - `*args`: as Keras passes them: (data,) on TensorFlow, (state, data) on JAX
 
     Returns the metrics, and on JAX the state.
     """
@@ -173,7 +173,7 @@ class BlockCallbacks(keras.callbacks.CallbackList):
     - callbacks: list of Keras callbacks
     - size (int): steps in a block
     - steps (int): steps in an epoch
-    - **params (epochs, verbose, model): as Keras's `fit` passes them on
+    - `**params` (epochs, verbose, model): as Keras's `fit` passes them on
     """
 
     def __init__(self, callbacks, size, steps, **params):

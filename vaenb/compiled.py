@@ -69,18 +69,31 @@ class FunctionLayer(keras.layers.Layer):
 
     def __init__(self, function):
         super().__init__(autocast=False, name="part")
-        self.function = function
+        self.function, self.raised = function, None
+
+    def __call__(self, inputs):
+        "Keras's call; an error of the function comes through in its own words."
+        try:
+            return super().__call__(inputs)
+        except Exception:
+            if self.raised is None:
+                raise
+            raise self.raised from None
 
     def call(self, inputs):
         "What the function returns."
-        return self.function(inputs)
+        try:
+            return self.function(inputs)
+        except Exception as error:
+            self.raised = error
+            raise
 
 # %% ../nbs/foundations/13_compiled.ipynb #98eb5846
 def probe(function, *shapes):
     """Runs a function of tensors on shapes alone: what it calls creates its weights.
 
     - function: returns a tensor
-    - *shapes: of one example each; None: the function is given None
+    - `*shapes`: of one example each; None: the function is given None
     """
     known = [keras.KerasTensor((2, *shape)) for shape in shapes if shape is not None]
 
@@ -97,7 +110,7 @@ def aside(network, *inputs, training=False, hold=False):
     Two calls in a row draw the same dropout masks.
 
     - network: a Keras model or layer
-    - *inputs: its inputs
+    - `*inputs`: its inputs
     - training (bool): as Keras passes it
     - hold (bool): whether gradients reach the inputs only, and not the weights
     """
@@ -117,7 +130,7 @@ def held(network, *inputs, training=False):
     For an adversary that the model must mislead without changing it.
 
     - network: a Keras model or layer
-    - *inputs: its inputs
+    - `*inputs`: its inputs
     - training (bool): as Keras passes it
     """
     return aside(network, *inputs, training=training, hold=True)
@@ -189,10 +202,10 @@ class CompiledMethods:
 
         - method: name of a method of the model that maps tensors (n, ...) to a tensor (n, ...),
           or to a dict of them
-        - *arrays: NumPy arrays (n, ...), or dicts of them
+        - `*arrays`: NumPy arrays (n, ...), or dicts of them
         - batch_size (int): rows that are in memory at once
         - long (bool): whether the work takes so long that XLA's compilation pays
-        - **options: passed to the method as they are; compiled once for each combination
+        - `**options`: passed to the method as they are; compiled once for each combination
         """
         step = self._step(method, long, options)
         flat = tree.flatten(arrays)

@@ -603,7 +603,7 @@ def from_folder(folder, size=None, gray=None, **kwargs):
       train, val and test are its own split; or with IDX files such as those of MNIST
     - size (int, (h, w) or None): needed where the images differ in size
     - gray (bool or None): one channel, three, or one where every image has one
-    - **kwargs (for `from_arrays`): val, test, seed, name
+    - `**kwargs` (for `from_arrays`): val, test, seed, name
 
     Raises ValueError or FileNotFoundError with one sentence.
     """
@@ -624,7 +624,7 @@ def from_file(path, array=None, labels=None, size=None, gray=None, **kwargs):
     - labels (str, False, array or None): name of the array or column of labels, or the labels
       themselves; False takes none
     - size, gray: of images, see `read_folder`
-    - **kwargs (for `from_arrays`): levels, counts, missing, val, test, seed, name
+    - `**kwargs` (for `from_arrays`): levels, counts, missing, val, test, seed, name
 
     Raises ValueError or FileNotFoundError with one sentence.
     """
@@ -699,7 +699,7 @@ def load(name_or_path, **kwargs):
 
     - name_or_path (str or Path): digits, mnist or shapes; a file that `from_file` reads; a folder
       of images
-    - **kwargs: for the function that makes it
+    - `**kwargs`: for the function that makes it
 
     Raises ValueError or FileNotFoundError with one sentence.
     """

@@ -44,6 +44,8 @@ def check_array(x, event_shape, name="x", missing=False):
     event_shape = tuple(event_shape)
     wanted = f"({', '.join(map(str, ('n', *event_shape)))})"
     try:
+        if isinstance(x, np.ma.MaskedArray):  # what is masked is absent, whatever lies below
+            x = x.astype("float32").filled(np.nan)
         x = np.asanyarray(x)
         x = x.astype("float32", copy=False)
     except (TypeError, ValueError):

@@ -170,7 +170,7 @@ class Conditional(Part):
     def given(self, *context, training=False):
         """The `Distribution` for the context.
 
-        - *context: tensors (n, ...); none for an unconditional prior
+        - `*context`: tensors (n, ...); none for an unconditional prior
         - training (bool): as Keras passes it
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it is given a context")

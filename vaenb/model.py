@@ -38,7 +38,6 @@ from vaenb.compiled import (  # noqa: F401 (some names are here for the chapters
     probe,
 )
 from .data import binarize
-from .fast import ceil_div
 from vaenb.field import (
     Condition,
     EncodedCondition,
@@ -50,6 +49,7 @@ from vaenb.field import (
 )
 from .likelihood import flip, likelihood_for
 from .network import check_pair, joint_networks, last_activation, network_for
+from .shapes import ceil_div
 
 # %% ../nbs/foundations/17_model.ipynb #7a1a1a01
 def training_array(data):
@@ -207,7 +207,7 @@ class LatentModel(keras.Model):
         - likelihood: None: chosen from the values of the data
         - condition: (n,) labels or numbers, (n, k), or a table: what the model is conditioned on
         - missing (bool): whether NaN in the data means "not observed"
-        - **parts: the further arguments of the constructor
+        - `**parts`: the further arguments of the constructor
         """
         condition = None if condition is None else Condition.for_data(condition)
         dim = 0 if condition is None else condition.dim
@@ -391,7 +391,10 @@ class LatentModel(keras.Model):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         x = self.check_data(tree.map_structure(np.asarray, x), "a batch of the stream")
         y = self.check_targets(x, None if y is None else np.asarray(y), "a target of the stream")
-        return keras.utils.pack_x_y_sample_weight(x, y, weight)
+        if weight is not None:
+            weight = check_weight(weight, len(tree.flatten(x)[0]), "a weight of the stream")
+            y = (x["x"] if isinstance(x, dict) else x) if y is None else y
+        return (x, y, weight)[: 3 if weight is not None else 2 if y is not None else 1]
 
     def _checked(self, data, names=("x", "y"), once=False, **fields):
         "x, y and what follows, checked, as a list."
@@ -404,8 +407,10 @@ class LatentModel(keras.Model):
         given = x
         x = self.check_data(x, names[0], once, **fields)
         y = self.check_targets(given, y, names[1])
-        if rest and rest[0] is not None and y is None:
-            y = tree.flatten(x)[-1] if isinstance(x, dict) else x
+        if rest and rest[0] is not None:
+            rest[0] = check_weight(rest[0], len(tree.flatten(x)[0]))
+            if y is None:  # Keras drops the weights of examples without targets
+                y = x["x"] if isinstance(x, dict) else x
         return [x, y, *rest]
 
     def observed(self, x, training):
@@ -647,7 +652,7 @@ class LatentModel(keras.Model):
     def batch_step(self, *args):
         """One step of training on one batch; a subclass may override it, and never sees a block.
 
-        - *args: as Keras passes them to `train_step`: (data,), or (state, data) on JAX
+        - `*args`: as Keras passes them to `train_step`: (data,), or (state, data) on JAX
         """
         return super().train_step(*args)
 
@@ -749,7 +754,7 @@ class LatentModel(keras.Model):
         weight = options.get("sample_weight")
         x, y, weight = self._checked((x, y, weight), condition=condition, target=target)
         if weight is not None:
-            options["sample_weight"] = np.asarray(weight)
+            options["sample_weight"] = weight
         if validation_data is not None:
             validation_data = self._checked_validation(validation_data)
         self.adapt_if_needed(x)
@@ -759,6 +764,8 @@ class LatentModel(keras.Model):
         self.begin_fit(_examples(x, validation_split))
         if not isinstance(callbacks, (list, tuple, keras.callbacks.CallbackList)):
             callbacks = [callbacks] if callbacks else []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            direct_callbacks(callbacks, self.trackers)
         if self.objective is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [_EpochCounter(self.objective, options.get("initial_epoch", 0)), *callbacks]
         special = ("sample_weight", "steps_per_epoch")
@@ -843,7 +850,7 @@ class LatentModel(keras.Model):
                 (x, y, weight), once=True, condition=condition, target=target
             )
             if weight is not None:
-                options["sample_weight"] = np.asarray(weight)
+                options["sample_weight"] = weight
         self.require_ready()
         if not self.compiled:
             self.compile()

@@ -380,9 +380,9 @@ def resnet_decoder(
 class Network:
     """A builder that takes options now and shapes later; called with shapes it gives two models.
 
-    - encoder (function): (input_shape, **options) -> Keras model
-    - decoder (function): (latent_dim, output_shape, output_bias=..., **options) -> Keras model
-    - **options: given to both
+    - encoder (function): `(input_shape, **options) -> Keras model`
+    - decoder (function): `(latent_dim, output_shape, output_bias=..., **options)` -> Keras model
+    - `**options`: given to both
     """
 
     def __init__(self, encoder, decoder, **options):

@@ -41,7 +41,7 @@ class FreeBits(ELBO):
     """The ELBO in which `floor` nats of each coordinate's KL are free.
 
     - floor (float >= 0): nats per coordinate
-    - **kwargs: as ELBO
+    - `**kwargs`: as ELBO
     """
 
     arguments = (*ELBO.arguments, "floor")
@@ -77,7 +77,7 @@ class Capacity(ELBO):
 
     - capacity (float >= 0): C at the end of the warm-up, nats
     - gamma (float >= 0): weight of the distance
-    - **kwargs: n_samples, warmup, cycle and kl, as ELBO
+    - `**kwargs`: n_samples, warmup, cycle and kl, as ELBO
 
     Source: Burgess et al. 2018, eq. 8.
     """

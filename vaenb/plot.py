@@ -257,7 +257,7 @@ def reconstructions(model, x, n=10, ax=None, **options):
     - model: a `VAE` or `Autoencoder`
     - x (n or more, *image_shape)
     - n (int): how many of them
-    - **options (for `image_grid`): image_shape, cmap, gap
+    - `**options` (for `image_grid`): image_shape, cmap, gap
 
     Returns axes.
     """
@@ -292,7 +292,7 @@ def samples(model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, **op
     - seed: int, or None for fresh ones
     - temperature (float): scales the spread of the prior
     - sampler: a fitted sampler that draws the codes; None: the prior does
-    - **options (for `image_grid`): n_cols, image_shape, cmap, gap
+    - `**options` (for `image_grid`): n_cols, image_shape, cmap, gap
 
     Returns axes. Raises TypeError for a model without a prior where no sampler is given.
     """
@@ -470,7 +470,7 @@ def latent_grid(model, n=15, dims=(0, 1), ax=None, *, x=None, **options):
     - n (int): rows and columns
     - dims (pair of ints, from 0): across and upwards
     - x (m, *image_shape): data whose codes give the range where there is no prior
-    - **options (for `image_grid`): image_shape, cmap, gap
+    - `**options` (for `image_grid`): image_shape, cmap, gap
 
     Returns axes.
     """
@@ -525,7 +525,7 @@ def interpolation(model, a, b, n=10, spherical=False, ax=None, **options):
     - b (*image_shape): another
     - n (int): codes on the way, ends included
     - spherical (bool): see `interpolate`
-    - **options (for `image_grid`): image_shape, cmap, gap
+    - `**options` (for `image_grid`): image_shape, cmap, gap
 
     Returns axes.
     """
@@ -573,7 +573,7 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
       other priors)
     - max_dims (int): rows at most
     - start (d,): the code that is varied; None: the prior's median, or the mean of the codes
-    - **options (for `image_grid`): image_shape, cmap, gap
+    - `**options` (for `image_grid`): image_shape, cmap, gap
 
     Returns axes.
     """

@@ -310,7 +310,7 @@ class ConditionalNormal(Codes):
     def given(self, *context, training=False):
         """`IndependentNormal` for each example; ValueError without a condition.
 
-        - *context: (n, m) each: the condition, and the state of levels above
+        - `*context`: (n, m) each: the condition, and the state of levels above
         """
         if not context:
             raise ValueError(

@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import re
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -569,6 +570,7 @@ def read_file(path, array=None, labels=None, size=None, gray=None):
         zipfile.BadZipFile,
         zlib.error,
         NotImplementedError,
+        tokenize.TokenError,  # NumPy's, for a header of an .npy file
     ) as error:
         if isinstance(error, ValueError) and str(path.name)[:20] in str(error):
             raise

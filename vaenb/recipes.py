@@ -363,7 +363,7 @@ def recipe(name, data, latent_dim=2, **overrides):
     - name: a name in `RECIPES`
     - data: a `Dataset`, or an array (n, *event_shape)
     - latent_dim (int): length of a code
-    - **overrides: parts (network, likelihood, posterior, prior, objective), or numbers of the
+    - `**overrides`: parts (network, likelihood, posterior, prior, objective), or numbers of the
       recipe's parts
 
     Raises ValueError for an unknown name or a combination without meaning.

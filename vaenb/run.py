@@ -357,7 +357,7 @@ def describe(settings, data, model, **training):
     - settings: a `Settings`
     - data: a `Dataset`
     - model: a `VAE` or an `Autoencoder`
-    - **training: facts about the training, such as its epochs
+    - `**training`: facts about the training, such as its epochs
     """
     path = Path(settings.data).expanduser()
     penalties = {}

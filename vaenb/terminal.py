@@ -26,7 +26,7 @@ class Mistake(Exception):
 def mistakes(*kinds):
     """Turns errors that the user can correct into a `Mistake`.
 
-    - *kinds: classes of exception; by default those that mean a wrong value, type or file
+    - `*kinds`: classes of exception; by default those that mean a wrong value, type or file
     """
     kinds = kinds or (ValueError, TypeError, OSError)
     try:
@@ -53,7 +53,7 @@ class OneSentence(TyperGroup):
         """Runs the application; returns its exit status, or exits with it.
 
         - standalone_mode (bool): exit at the end, as a program does
-        - *args, **kwargs: as typer takes them
+        - `*args`, `**kwargs`: as typer takes them
         """
         name = kwargs.get("prog_name") or self.name or Path(sys.argv[0]).name
         try:

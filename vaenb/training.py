@@ -563,7 +563,7 @@ def fit_resumable(
     - callbacks: Keras callbacks
     - validation_split (float): share of the examples, the last ones, held out for validation
     - sample_weight: (n,) weights of the examples' losses
-    - **options (for Keras's `fit`): validation_data, validation_steps, validation_batch_size,
+    - `**options` (for Keras's `fit`): validation_data, validation_steps, validation_batch_size,
       validation_freq, verbose
 
     Returns a `History` of all epochs. Raises FloatingPointError where the loss is not finite,

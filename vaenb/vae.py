@@ -89,7 +89,7 @@ class Posterior(Codes):
         """q(z|x) as a value.
 
         - features (n, ...): of the encoder
-        - *context: what levels above know, (n, m) each
+        - `*context`: what levels above know, (n, m) each
         - training (bool): as Keras passes it
         """
         seen = self.flatten(features)
@@ -412,7 +412,7 @@ class VAE(LatentModel):
       normal, ELBO
     - levels: list of `Level` below the first, which `prior`, `posterior` and `merge` make
     - merge: of the first level, see `Level`
-    - **kwargs: condition and missing, see `LatentModel`, and what `keras.Model` takes
+    - `**kwargs`: condition and missing, see `LatentModel`, and what `keras.Model` takes
     """
 
     def __init__(
@@ -783,7 +783,7 @@ class VariationalAutoencoder(VAE):
     - output_dim (int): equal to input_dim, because a VAE reconstructs its input
     - z_dim (int): length of a code
     - likelihood: None: Bernoulli that reads grey values as chances
-    - **parts: posterior, prior, objective
+    - `**parts`: posterior, prior, objective
     """
 
     def __init__(self, input_dim, encoding_dim, output_dim, z_dim, likelihood=None, **parts):
