@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
+import vaenb
 from vaenb import data
 
 RNG = np.random.default_rng(0)
@@ -706,3 +707,30 @@ def test_unscaled_columns_are_named():
         assert data.warn_unscaled(scaled * np.r_[0.001, np.ones(29)])
     with pytest.warns(UserWarning, match="its values have mean"):
         assert data.warn_unscaled(X[..., None].astype("float32"))
+
+
+def test_a_model_for_an_unscaled_table_warns_where_it_is_made():
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    table = data.from_arrays(found.data, columns=tuple(found.feature_names))
+    for make in (vaenb.VAE.for_data, vaenb.Autoencoder.for_data):
+        with pytest.warns(UserWarning, match="'worst area' has mean"):
+            make(table, 2, network=vaenb.dense((8,)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            scaled = (found.data - found.data.mean(0)) / found.data.std(0)
+            make(scaled.astype("float32"), 2, network=vaenb.dense((8,)))
+
+
+def test_masked_entries_are_not_observed():
+    x = np.random.default_rng(0).random((40, 3)).astype("float32")
+    hidden = np.ma.masked_array(x, mask=x > 0.9)
+    model = vaenb.VAE.for_data(x, 2, network=vaenb.dense((8,)), likelihood=vaenb.Normal(1.0))
+    with pytest.raises(ValueError, match="NaN"):
+        model.encode(hidden)
+    right = np.where(x > 0.9, np.nan, x)
+    made = vaenb.VAE.for_data(
+        right, 2, network=vaenb.dense((8,)), likelihood=vaenb.Normal(1.0), missing=True
+    )
+    assert np.array_equal(made.encode(hidden), made.encode(right))

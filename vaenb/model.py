@@ -37,7 +37,7 @@ from vaenb.compiled import (  # noqa: F401 (some names are here for the chapters
     no_retracing_warnings,
     probe,
 )
-from .data import binarize
+from .data import binarize, warn_unscaled
 from vaenb.field import (
     Condition,
     EncodedCondition,
@@ -47,7 +47,7 @@ from vaenb.field import (
     checked_stream,
     is_array,
 )
-from .likelihood import flip, likelihood_for
+from .likelihood import Normal, flip, likelihood_for
 from .network import check_pair, joint_networks, last_activation, network_for
 from .shapes import ceil_div
 
@@ -95,6 +95,8 @@ def parts_for(data, latent_dim, network="auto", likelihood=None, missing=False, 
     filled = fill_missing(some) if missing else some
     likelihood = (likelihood or likelihood_for(filled, getattr(data, "levels", None))).bind(shape)
     likelihood.check(filled, "the data")
+    if isinstance(likelihood, Normal):
+        warn_unscaled(some, "the data", getattr(data, "columns", None), stacklevel=4)
     if isinstance(network, (tuple, list)):
         return (*network, likelihood)
     if not (isinstance(network, str) or callable(network)):
