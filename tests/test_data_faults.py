@@ -734,3 +734,33 @@ def test_masked_entries_are_not_observed():
         right, 2, network=vaenb.dense((8,)), likelihood=vaenb.Normal(1.0), missing=True
     )
     assert np.array_equal(made.encode(hidden), made.encode(right))
+
+
+LARGE = """
+import resource, sys
+import numpy as np
+import keras
+import vaenb
+from vaenb import data
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+x = np.random.default_rng(0).integers(0, 256, (90_000, 28, 28), dtype="uint8")
+made = data.from_arrays(x, val=0, test=0.001, seed=0)
+small = data.from_arrays(x[:2000], val=0, test=0.001, seed=0)
+keras.utils.set_random_seed(0)
+model = vaenb.VAE.for_data(small, 2, network=vaenb.dense((8,)))
+model.fit(small.train.x, batch_size=1000, verbose=0)
+before = peak()
+history = model.fit(made.train.x, batch_size=1000, verbose=0).history
+assert np.isfinite(history["loss"]).all()
+print(peak() - before)
+"""
+
+
+def test_bytes_stay_bytes_until_the_batch():
+    """71 MB of bytes are 282 MB as float32, and were 470 MB at the peak of a training."""
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout.split()[-1]) < 200, done.stdout

@@ -46,6 +46,7 @@ from vaenb.field import (
     check_batch,
     checked_stream,
     is_array,
+    reads_by_batch,
 )
 from .likelihood import Normal, flip, likelihood_for
 from .network import check_pair, joint_networks, last_activation, network_for
@@ -372,6 +373,17 @@ class LatentModel(keras.Model):
         if isinstance(batch, dict):
             return {**batch, "x": _settled(batch["x"])}
         return _settled(batch)
+
+    def check_rows(self, x, name="x"):
+        """The rows as they are, each chunk of them checked; an error where one does not fit.
+
+        - x (n, *image_shape): rows that are read when they are needed
+        - name (str): what messages call them
+        """
+        chunk = max(1, 2**24 // math.prod(x.shape[1:]))
+        for start in range(0, len(x), chunk):
+            self.check_data(x[start : start + chunk], f"{name}[{start}:{start + chunk}]")
+        return x
 
     def check_targets(self, x, y, name="y"):
         """The targets, checked; here none are known but x itself.
@@ -754,7 +766,13 @@ class LatentModel(keras.Model):
         """
         self.check_fit_options(options)
         weight = options.get("sample_weight")
-        x, y, weight = self._checked((x, y, weight), condition=condition, target=target)
+        special = ("sample_weight", "steps_per_epoch")
+        plain = isinstance(shuffle, bool) and not validation_split
+        plain = plain and all(options.get(name) is None for name in special)
+        if plain and y is None and condition is None and target is None and reads_by_batch(x):
+            x = self.check_rows(x)
+        else:
+            x, y, weight = self._checked((x, y, weight), condition=condition, target=target)
         if weight is not None:
             options["sample_weight"] = weight
         if validation_data is not None:
@@ -770,9 +788,6 @@ class LatentModel(keras.Model):
             direct_callbacks(callbacks, self.trackers)
         if self.objective is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [_EpochCounter(self.objective, options.get("initial_epoch", 0)), *callbacks]
-        special = ("sample_weight", "steps_per_epoch")
-        plain = isinstance(shuffle, bool) and not validation_split
-        plain = plain and all(options.get(name) is None for name in special)
         data = x if isinstance(x, Ordered) else None
         if data is None and plain and is_array(x):
             data = shuffled((x,) if y is None else (x, y), batch_size, shuffle)
