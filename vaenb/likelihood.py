@@ -296,7 +296,28 @@ class Likelihood(Conditional):
         return self.draw(ops.cast(features, "float32"), seed)
 
     def call(self, features):
+        "The means of x."
         return self.mean(features)
+
+    def log_prob_each(self, x, features, training=False):
+        """log p of each coordinate in nats; what a subclass gives.
+
+        - x, features: float32, of the shapes that `log_prob` takes, event axes merged if `alike`
+        - training (bool): whether running estimates are updated
+        """
+        raise NotImplementedError
+
+    def mean(self, features):
+        "The mean of x for each set of features, (..., *event); what a subclass gives."
+        raise NotImplementedError
+
+    def draw(self, features, seed):
+        "One draw of x for each set of features, (..., *event); what a subclass gives."
+        raise NotImplementedError
+
+    def initial_features(self, mean):
+        "Features whose mean is `mean` (*event), for the decoder's first bias; on the host."
+        raise NotImplementedError
 
 # %% ../nbs/foundations/14_likelihood.ipynb #ea44ef92
 def flip(chance, seed=None):
