@@ -327,8 +327,8 @@ def logit(mean, margin=0.001):
 class Bernoulli(Likelihood):
     """Binary values; features are log-odds of a 1.
 
-    - binarize (bool): whether x holds grey values, the probabilities of binary values that are drawn
-      anew each time an example is used in training
+    - binarize (bool): whether x holds grey values, the probabilities of binary values that are
+      drawn anew each time an example is used in training
     """
 
     link = "logit"
