@@ -96,7 +96,7 @@ def sample_normal(mu, logvar, seed=None, n_samples=None):
 
 # %% ../nbs/foundations/12_distribution.ipynb #e4e380e5
 def bound_logvar(raw, low=-14.0, high=8.0):
-    """A log-variance within bounds: `raw` itself in the middle, bent smoothly outside.
+    """A log-variance within bounds: `raw` itself in the middle, limited smoothly outside.
 
     The outer tenths are bent; ValueError unless low < high.
 
@@ -145,10 +145,10 @@ def monte_carlo_kl(log_q, log_p, axis=-1):
 
 # %% ../nbs/foundations/12_distribution.ipynb #db9618a0
 def bernoulli_log_prob(x, logits, event_ndim=1):
-    """log p(x) of independent coins, straight from their log-odds.
+    """log p(x) of independent Bernoulli variables, from their log-odds.
 
-    - x (..., *event): 0 or 1; a grey value in between gives the average over flips of a coin with
-      that chance
+    - x (..., *event): 0 or 1; a grey value in between gives the expected log-probability of a
+      binary value that is 1 with this probability
     - logits (..., *event): log-odds of a 1, broadcasts against x
     - event_ndim: trailing axes summed
 
@@ -159,12 +159,12 @@ def bernoulli_log_prob(x, logits, event_ndim=1):
 
 # %% ../nbs/foundations/12_distribution.ipynb #a54b9091
 def bernoulli_entropy(logits, event_ndim=1):
-    """The entropy of independent coins.
+    """The entropy of independent Bernoulli variables.
 
     - logits (..., *event): log-odds of a 1
     - event_ndim: trailing axes summed
 
-    Returns (...): nats per example, between 0 and log 2 for each coin.
+    Returns (...): nats per example, between 0 and log 2 for each variable.
     """
     (logits,) = _tensors(logits)
     a = -ops.abs(logits)
@@ -172,10 +172,10 @@ def bernoulli_entropy(logits, event_ndim=1):
 
 # %% ../nbs/foundations/12_distribution.ipynb #288528e9
 def bernoulli_kl(logits, prior_logits=0.0, event_ndim=1):
-    """KL(q || p) of independent coins.
+    """KL(q || p) of independent Bernoulli variables.
 
     - logits (..., *event): log-odds under q
-    - prior_logits: log-odds under p, broadcasts; 0 is a fair coin
+    - prior_logits: log-odds under p, broadcasts; 0 is probability 1/2
     - event_ndim: trailing axes summed
 
     Returns (...): nats per example.

@@ -41,8 +41,8 @@ def check_vae(model, x):
     - model: a VAE
     - x (n, *image_shape): or a `Split`
 
-    Returns (n, *image_shape): what is scored; grey values that stand for chances are settled to 0
-    or 1.
+    Returns (n, *image_shape): what is scored; grey values that stand for probabilities are
+    binarised once.
     """
     if not all(hasattr(model, part) for part in ("prior", "posterior", "likelihood")):
         raise TypeError(
@@ -118,7 +118,7 @@ def importance_bound(log_w, k):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #90080f3f
 def effective_sample_size(log_w):
-    """How many equal weights would be worth as much: (sum w)^2 / sum w^2 (Kish 1965).
+    """The number of equal weights with the same variance: (sum w)^2 / sum w^2 (Kish 1965).
 
     - log_w (n, k): log-weights
 
@@ -183,7 +183,7 @@ def unit_variance(model, x):
 
 # %% ../nbs/measurement/50_evaluation.ipynb #e1f32f1e
 def active_units(model, x, threshold=0.01):
-    """How many coordinates of the code react to x (Burda et al. 2016, section 5.2).
+    """How many coordinates of the code depend on x (Burda et al. 2016, section 5.2).
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)

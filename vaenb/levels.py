@@ -122,10 +122,10 @@ def beta_binomial_log_prob(k, logits, log_total, levels=256, event_ndim=1):
     - k (..., *event): level indices 0 .. levels-1
     - logits (..., *event): log-odds of the mean m, broadcast against k
     - log_total (broadcasts against logits): log of the concentration s = a + b
-    - levels (int): L; there are n = L - 1 tosses
+    - levels (int): L; there are n = L - 1 trials
     - event_ndim (int): trailing axes that are summed
 
-    The coin has the distribution Beta(a, b) with a = s m and b = s (1 - m).
+    The probability of success has the distribution Beta(a, b) with a = s m and b = s (1 - m).
     """
     k, logits, log_total = (ops.cast(v, "float32") for v in (k, logits, log_total))
     n, m = levels - 1.0, levels - 1 - k
@@ -160,14 +160,14 @@ def split_seed(seed, n):
 
 
 def sample_beta_binomial(logits, log_total, levels=256, seed=None):
-    """Exact samples, (..., *event) level indices in float32: a coin, then levels - 1 tosses of it.
+    """Exact samples, (..., *event) level indices in float32: a probability, then a binomial count.
 
     - logits (..., *event): log-odds of the mean
     - log_total (..., *event): log of the concentration a + b
     - levels (int): L
     - seed (int or keras.random.SeedGenerator): None draws from Keras's global generator
 
-    The coin is drawn from Beta(a, b) through the logarithms of two gamma variables.
+    The probability is drawn from Beta(a, b) through the logarithms of two gamma variables.
     """
     logits, log_total = ops.cast(logits, "float32"), ops.cast(log_total, "float32")
     seeds = split_seed(seed, 5)

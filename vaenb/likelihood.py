@@ -321,7 +321,7 @@ class Likelihood(Conditional):
 
 # %% ../nbs/foundations/14_likelihood.ipynb #ea44ef92
 def flip(chance, seed=None):
-    """One toss of every coin.
+    """One Bernoulli draw for each probability.
 
     - chance (..., *event): probabilities
     - seed: int, or a keras.random.SeedGenerator
@@ -346,10 +346,10 @@ def logit(mean, margin=0.001):
 # %% ../nbs/foundations/14_likelihood.ipynb #f0e89b63
 @keras.saving.register_keras_serializable("vaenb")
 class Bernoulli(Likelihood):
-    """Coins; features are log-odds of a 1.
+    """Binary values; features are log-odds of a 1.
 
-    - binarize (bool): whether x holds grey values, the probabilities of coins that are tossed at
-      every training visit
+    - binarize (bool): whether x holds grey values, the probabilities of binary values that are
+      drawn anew each time an example is used in training
     """
 
     link = "logit"
@@ -594,7 +594,7 @@ class DiscretizedLogistic(LevelLikelihood):
 # %% ../nbs/foundations/14_likelihood.ipynb #8622b507
 @keras.saving.register_keras_serializable("vaenb")
 class BetaBinomial(LevelLikelihood):
-    """Levels as the count of heads of a coin with a random probability of heads.
+    """Levels as a binomial count whose probability has a beta distribution.
 
     Features are the log-odds of the mean and the log-concentration.
 

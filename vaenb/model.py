@@ -122,7 +122,7 @@ def parts_for(data, latent_dim, network="auto", likelihood=None, missing=False, 
 
 # %% ../nbs/foundations/17_model.ipynb #5e771ed0
 def _settled(x):
-    "Grey values as coins that were tossed once; NaN stays."
+    "Grey values as binary values, drawn once with a fixed seed; NaN stays."
     seen = ~np.isnan(x)
     return np.where(seen, binarize(np.nan_to_num(x)), x).astype("float32")
 
@@ -446,7 +446,7 @@ class LatentModel(keras.Model):
 
         - batch: tensor x, or a dict of tensors
         - training (bool): as Keras passes it
-        - settle (bool): whether grey values that stand for chances become coins
+        - settle (bool): whether grey values that stand for probabilities are binarised
         """
         fields = batch if isinstance(batch, dict) else {"x": batch}
         x = ops.cast(fields["x"], "float32")

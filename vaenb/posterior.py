@@ -160,7 +160,7 @@ class FlowDistribution(Distribution):
 # %% ../nbs/models/28_posterior.ipynb #41b6fd75
 @keras.saving.register_keras_serializable("vaenb")
 class FlowPosterior(Posterior):
-    """q(z|x): a diagonal normal bent by a flow whose context comes from x.
+    """q(z|x): a diagonal normal transformed by a flow whose context comes from x.
 
     - flow: "planar", "radial", "iaf", "maf" or "realnvp"
     - n_layers: layers with parameters

@@ -246,7 +246,7 @@ class BentNormal(Distribution):
         return flow_log_prob(self.flow, z)
 
     def sample(self, k, seed=None, temperature=1.0):
-        "Draws (1, k, d); the temperature scales the noise that is bent."
+        "Draws (1, k, d); the temperature scales the noise before the flow."
         return flow_sample(self.flow, k, seed, temperature)[None]
 
     def mean(self):
@@ -256,7 +256,7 @@ class BentNormal(Distribution):
 # %% ../nbs/models/26_prior.ipynb #7248bb23
 @keras.saving.register_keras_serializable("vaenb")
 class FlowPrior(Codes):
-    """A standard normal bent by an invertible flow.
+    """A standard normal transformed by an invertible flow.
 
     - flow: "realnvp", "maf" or "iaf"
     - n_layers (int): layers with parameters
@@ -278,7 +278,7 @@ class FlowPrior(Codes):
         self.stack = flow_for(self.flow, self.n_layers, self.hidden).bind(self.event_shape)
 
     def given(self, *context, training=False):
-        "The bent normal, whatever the context."
+        "The transformed normal, whatever the context."
         return BentNormal(self.stack)
 
 # %% ../nbs/models/26_prior.ipynb #0ae95b51

@@ -206,7 +206,7 @@ class MixtureSampler(Sampler):
 class NeighbourSampler(Sampler):
     """Uniform points between a code and one of its k nearest neighbours (Chawla et al. 2002).
 
-    Int: neighbours.
+    - k (int): neighbours of a code that are used
     """
 
     arrays = ("codes", "neighbours")
