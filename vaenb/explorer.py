@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'code_scale', 'floats_text', 'to_bytes', 'picture_sheet', 'ink_size', 'as_dataset', 'condition_facts',
-           'chosen_condition', 'code_facts', 'add_draws', 'view_facts', 'first_condition', 'atlas_facts',
+           'chosen_condition', 'first_condition', 'add_draws', 'code_facts', 'view_facts', 'atlas_facts',
            'module_source', 'static_facts', 'explorer_id', 'fragment_html', 'nearest_rows', 'still_html',
            'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
 
@@ -176,7 +176,7 @@ def _shown_shape(shape, event_shape):
     shape = (*shape, 1) if len(shape) == 2 else tuple(shape)
     return shape if len(shape) == 3 and shape[-1] in (1, 3) else (math.prod(shape),)
 
-# %% ../nbs/seeing/62_explorer.ipynb #0bb1e67d
+# %% ../nbs/seeing/62_explorer.ipynb #95858724
 def condition_facts(model, condition, classes=None):
     """What the selectors of the condition offer, as a dict that JSON can hold; None: there is none.
 
@@ -220,6 +220,35 @@ def chosen_condition(facts, chosen, n):
     return {"condition": np.tile(vector.astype("float32"), (n, 1)).view(EncodedCondition)}
 
 
+def first_condition(facts, n):
+    """The condition of the first example for n codes, see `chosen_condition`.
+
+    - facts: of `view_facts`
+    - n (int): codes
+    """
+    known = facts.get("condition")
+    return chosen_condition(facts, known["given"][0], n) if known else {}
+
+
+def add_draws(model, facts, condition):
+    """Adds draws of the prior under each choice of a single selector.
+
+    - model: a `VAE` with a condition
+    - facts: what `code_facts` returned
+    - condition: what `condition_facts` returned
+    """
+    columns = condition["columns"]
+    if len(columns) > 1:
+        facts["sources"][0]["name"] = "the prior under all conditions"
+        return
+    facts["sources"][0]["by"] = [
+        floats_text(
+            model.draw_codes(100, 0, **chosen_condition({"condition": condition}, [i], 100))
+        )
+        for i in range(len(columns[0]["choices"]))
+    ]
+
+# %% ../nbs/seeing/62_explorer.ipynb #0bb1e67d
 def code_facts(model, x, codes):
     """Order, units and places of the codes, as a dict that JSON can hold.
 
@@ -259,25 +288,6 @@ def code_facts(model, x, codes):
     }
 
 # %% ../nbs/seeing/62_explorer.ipynb #70d82338
-def add_draws(model, facts, condition):
-    """Adds draws of the prior under each choice of a single selector.
-
-    - model: a `VAE` with a condition
-    - facts: what `code_facts` returned
-    - condition: what `condition_facts` returned
-    """
-    columns = condition["columns"]
-    if len(columns) > 1:
-        facts["sources"][0]["name"] = "the prior under all conditions"
-        return
-    facts["sources"][0]["by"] = [
-        floats_text(
-            model.draw_codes(100, 0, **chosen_condition({"condition": condition}, [i], 100))
-        )
-        for i in range(len(columns[0]["choices"]))
-    ]
-
-
 def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
     """All that the view knows besides the decoder; ValueError where data and model do not fit.
 
@@ -332,16 +342,6 @@ def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
     }
 
 # %% ../nbs/seeing/62_explorer.ipynb #3932a53d
-def first_condition(facts, n):
-    """The condition of the first example for n codes, see `chosen_condition`.
-
-    - facts: of `view_facts`
-    - n (int): codes
-    """
-    known = facts.get("condition")
-    return chosen_condition(facts, known["given"][0], n) if known else {}
-
-
 def atlas_facts(model, facts, n=15, reach=3):
     """Decoded frames over the two leading dimensions, bottom row first.
 

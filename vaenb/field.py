@@ -232,7 +232,7 @@ class Condition:
                     f"{column['name']} has {len(values)} values for {n} examples: give one for each"
                 )
             parts.append(self._encode_column(column, values))
-        return np.concatenate(parts, axis=1).view(EncodedCondition)
+        return np.concatenate(parts, axis=1)
 
     def _encode_column(self, column, values):
         if "values" not in column:

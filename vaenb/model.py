@@ -40,6 +40,7 @@ from vaenb.compiled import (  # noqa: F401 (some names are here for the chapters
 from .data import binarize
 from vaenb.field import (
     Condition,
+    EncodedCondition,
     Field,
     check_array,
     check_batch,
@@ -330,7 +331,8 @@ class LatentModel(keras.Model):
                 raise ValueError(
                     "this model has no condition: make it with for_data(x, condition=...)"
                 )
-            data["condition"] = self.condition.encode(data["condition"], len(data["x"]))
+            encoded = self.condition.encode(data["condition"], len(data["x"]))
+            data["condition"] = encoded.view(EncodedCondition)
         if "target" in data:
             data["target"] = np.asarray(data["target"])
         return data if set(data) != {"x"} else data["x"]
