@@ -51,7 +51,7 @@ def test_a_code_that_is_ignored_is_found_although_the_label_matters(data, model)
     blind = keras.models.clone_model(model.decoder)
     blind.set_weights(model.decoder.get_weights())
     kernel = next(w for w in blind.weights if w.path.endswith("kernel"))  # of [z, c]
-    kernel.assign(np.concatenate([np.zeros((3, 32)), np.array(kernel)[3:]]))
+    kernel.assign(np.concatenate([np.zeros((3, 32)), keras.ops.convert_to_numpy(kernel)[3:]]))
     encoder = keras.models.clone_model(model.encoder)
     dead = VAE(
         encoder,
@@ -157,31 +157,26 @@ def test_conditions_of_all_kinds_have_selectors(data):
         LatentExplorer(made, x)
 
 
-def test_the_selector_moves_the_picture(data, model, tmp_path):
-    from test_explorer import lab
-
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_the_selector_moves_the_picture(page, data, model, tmp_path):  # noqa: F811
     file = tmp_path / "page.html"
     file.write_text(explore_page(model, data, "Digits"))
     assert file.stat().st_size < 2e6
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=lab.chromium(), args=lab.FLAGS)
-        view, trouble = browser.new_page(), []
-        view.on("pageerror", lambda error: trouble.append(str(error)))
-        view.goto(file.as_uri())
-        select = view.locator(".condition select")
-        for c in ("3", "0"):
-            select.select_option(c)
-            view.wait_for_timeout(1000)
-            code = view.locator(".take textarea").first.evaluate("area => area.value")
-            z = np.array(json.loads(re.search(r"\[.*\]", code)[0]), "float32")[None]
-            pixels = view.locator(".picture canvas").first.evaluate(
-                "c => Array.from(c.getContext('2d').getImageData(0, 0, 8, 8).data)"
-            )
-            grey = np.array(pixels).reshape(64, 4)[:, 0]
-            mean = model.decode(z, condition=int(c)).ravel()
-            assert np.abs(grey - (255 - 231 * mean)).max() < 3
-        browser.close()
+    view, trouble = page.context.browser.new_page(), []
+    view.on("pageerror", lambda error: trouble.append(str(error)))
+    view.goto(file.as_uri())
+    select = view.locator(".condition select")
+    for c in ("3", "0"):
+        select.select_option(c)
+        view.wait_for_timeout(1500)
+        code = view.locator(".take textarea").first.evaluate("area => area.value")
+        z = np.array(json.loads(re.search(r"\[.*\]", code)[0]), "float32")[None]
+        pixels = view.locator(".picture canvas").first.evaluate(
+            "c => Array.from(c.getContext('2d').getImageData(0, 0, 8, 8).data)"
+        )
+        grey = np.array(pixels).reshape(64, 4)[:, 0]
+        mean = model.decode(z, condition=int(c)).ravel()
+        assert np.abs(grey - (255 - 231 * mean)).max() < 3
+    view.close()
     assert not trouble
 
 

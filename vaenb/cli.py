@@ -272,10 +272,7 @@ def write_images(path, images, draw):
     shape = " x ".join(map(str, images.shape[1:]))
     typer.echo(f"{len(images)} examples of shape {shape} are in {path}.")
 
-# %% ../nbs/using/78_cli.ipynb #76449a01
-DENSITIES = "mixture, flow, neighbour or two-stage"
-
-
+# %% ../nbs/using/78_cli.ipynb #06d9cdaf
 def label_condition(model, label, n):
     """The condition of n examples, as a keyword argument in a dict; empty for a model without one.
 
@@ -302,6 +299,9 @@ def label_condition(model, label, n):
             + ", ".join(map(str, known))
         )
     return {"condition": found * n}
+
+# %% ../nbs/using/78_cli.ipynb #76449a01
+DENSITIES = "mixture, flow, neighbour or two-stage"
 
 
 @app.command()
