@@ -86,6 +86,26 @@ def data_for(likelihood, shape, n=64):
     return x.reshape(n, *shape).astype("float32")
 
 
+def rows(x, n):
+    """The first n examples."""
+    return {k: v[:n] for k, v in x.items()} if isinstance(x, dict) else x[:n]
+
+
+def with_condition(x):
+    """The examples with a label each, of three; labels that say something about x."""
+    import numpy as np
+
+    order = np.argsort(x.reshape(len(x), -1).sum(axis=1))
+    labels = np.empty(len(x), int)
+    labels[order] = np.arange(len(x)) * 3 // len(x)
+    return {"x": x, "condition": labels}
+
+
+def under(model, n):
+    """A condition for n codes, as a keyword argument in a dict; empty where the model has none."""
+    return {"condition": [i % 3 for i in range(n)]} if model.condition is not None else {}
+
+
 def part(spec):
     import vaenb
 
@@ -145,14 +165,17 @@ def cases(combined):
             else ("ContinuousBernoulli", {})
         )
         x = data_for(likelihood, SHAPES[i % len(SHAPES)])
+        conditional = row.parts.get("condition") == "labels"
+        x = with_condition(x) if conditional else x
         own = {"likelihood": likelihood} if row.model is VAE else {}
         made[name] = (
             x,
             lambda x, name=name, own=own: recipe(
                 name,
-                x,
+                x["x"] if isinstance(x, dict) else x,
                 3,
                 network=dense([16]),
+                **({"condition": x["condition"]} if isinstance(x, dict) else {}),
                 **SMALLER.get(name, {}),
                 **{k: part(v) for k, v in own.items()},
             ),
@@ -181,7 +204,7 @@ def outputs(model, x, all_of_them=True):
     out = {
         "encode": model.encode(x),
         "reconstruct": model.reconstruct(x),
-        "decode": model.decode(np.ones((3, model.latent_dim))),
+        "decode": model.decode(np.ones((3, model.latent_dim)), **under(model, 3)),
     }
     if not all_of_them:
         return out
@@ -191,7 +214,7 @@ def outputs(model, x, all_of_them=True):
     }
     if isinstance(model, VAE):
         out |= {
-            "sample": model.sample(3, seed=1),
+            "sample": model.sample(3, seed=1, **under(model, 3)),
             "log_likelihood": model.log_likelihood(x, n_samples=64),
         }
         out["predict"] = model.predict(x, batch_size=32, verbose=0)
@@ -242,7 +265,7 @@ def train(make, x):
     import keras
 
     model, other = seeded(make, x), seeded(make, x)
-    before = model.evaluate(x[:WHOLE], batch_size=BATCH, verbose=0, return_dict=True)["loss"]
+    before = model.evaluate(rows(x, WHOLE), batch_size=BATCH, verbose=0, return_dict=True)["loss"]
     variables, histories = [*model.variables, *model.optimizer.variables], []
     first = [keras.ops.convert_to_numpy(v) for v in variables]
     start = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
@@ -268,9 +291,13 @@ def check(name, x, make, likelihood, folder, policy):
 
     numpy, is_vae = keras.ops.convert_to_numpy, None
     for shape in some(SHAPES, 2, f"shapes of {name}"):  # any shape
-        model = make(data_for(likelihood, shape))
+        other = data_for(likelihood, shape)
+        model = make(with_condition(other) if isinstance(x, dict) else other)
         assert model.built and model.image_shape == shape, shape
-        spec = model(keras.KerasTensor((5, *shape)))
+        given = keras.KerasTensor((5, *shape))
+        if model.condition is not None:
+            given = {"x": given, "condition": keras.KerasTensor((5, model.condition.dim))}
+        spec = model(given)
         assert all(value.shape[0] == 5 for value in keras.tree.flatten(spec)), (
             spec
         )  # one row for each example
@@ -291,17 +318,18 @@ def check(name, x, make, likelihood, folder, policy):
         assert drawn or not np.array_equal(numpy(variable), first), (
             f"no gradient reached {variable.path}"
         )
-    after = strongest(model).evaluate(x[:WHOLE], batch_size=BATCH, verbose=0, return_dict=True)[
-        "loss"
-    ]
+    after = strongest(model).evaluate(
+        rows(x, WHOLE), batch_size=BATCH, verbose=0, return_dict=True
+    )["loss"]
     assert after < before, f"the loss rose from {before} to {after}"
     again = type(model).from_config(model.get_config())
     assert plain(again.get_config()) == plain(model.get_config())
     assert [v.shape for v in again.weights] == [v.shape for v in model.weights]
-    probe = x[:24]
+    probe = rows(x, 24)
     if is_vae:
-        assert tuple(model(probe)["loss"].shape) == (24,)
-        out = model.run("pass_terms", probe)
+        batch = model.check_data(probe)
+        assert tuple(model(batch)["loss"].shape) == (24,)
+        out = model.run("pass_terms", batch)
         gap = model.log_likelihood(probe, n_samples=64) - (out["log_px_z"].mean(1) - out["kl"])
         assert gap.mean() > -4 * gap.std() / np.sqrt(len(gap)) - 1e-3, (
             f"the ELBO is above log p(x) by {-gap.mean()}"
@@ -357,7 +385,7 @@ def main():
             else:
                 found = outputs(
                     keras.saving.load_model(os.path.join(folder, f"{name}.keras")),
-                    x[:24],
+                    rows(x, 24),
                     os.path.exists(os.path.join(folder, f"train.{backend}.json")),
                 )
             np.savez(os.path.join(folder, f"{name}.{task}.{backend}.npz"), **found)

@@ -103,6 +103,7 @@ def nested(h):
 
 
 CASES = {  # from a map (5, 7, 6) to anything
+    "RepeatVector": lambda h: layers.RepeatVector(3)(layers.Flatten()(h)),
     "Dense": layers.Dense(4, "relu"),
     "Conv2D same": layers.Conv2D(5, 3, padding="same", activation="relu"),
     "Conv2D valid": layers.Conv2D(5, (2, 3), activation="tanh"),

@@ -18,6 +18,7 @@ import vaenb
 
 FOLDER = Path(__file__).parent / "fixtures"
 X = np.random.default_rng(0).random((6, 6)).astype("float32").round(2)
+CONDITION = [0, 1, 2, 0, 1, 2]
 SMALL = {"k": 4, "m": 2, "n_components": 3, "n_layers": 1}
 
 
@@ -31,11 +32,18 @@ def write(name):
     keras.utils.set_random_seed(0)
     x = np.tile(X, (10, 1))
     network = vaenb.dense([4])
-    model = vaenb.recipe(name, x, 2, network=network, **numbers)
-    model.fit(x, epochs=2, verbose=0)
+    given = {"condition": 10 * CONDITION} if row.parts.get("condition") else {}
+    model = vaenb.recipe(name, x, 2, network=network, **numbers, **given)
+    model.fit(x, epochs=2, verbose=0, **given)
     model.save(FOLDER / f"{name}.keras")
-    codes = model.encode(X).tolist()
+    codes = encode(model).tolist()
     (FOLDER / f"{name}.json").write_text(json.dumps({"codes": codes}) + "\n")
+
+
+def encode(model):
+    """The codes of X, under a condition where the model has one."""
+    given = {} if model.condition is None else {"condition": CONDITION}
+    return model.encode(X, **given)
 
 
 def misses():
@@ -44,7 +52,7 @@ def misses():
     for file in sorted(FOLDER.glob("*.keras")):
         wanted = json.loads(file.with_suffix(".json").read_text())["codes"]
         try:
-            apart = np.abs(vaenb.load_model(file).encode(X) - np.array(wanted)).max()
+            apart = np.abs(encode(vaenb.load_model(file)) - np.array(wanted)).max()
         except Exception as error:  # each fixture is reported, whatever it raises
             found[file.stem] = repr(error)
         else:

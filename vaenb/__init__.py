@@ -15,8 +15,9 @@ _NAMES = {
         *("FreeBits", "Capacity", "IWAE", "MIWAE", "PIWAE", "CIWAE", "StickingTheLanding", "DReG")
     ],
     "aggregate": ["BetaTC", "DIP", "InfoVAE", "WAE"],
-    "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior"],
+    "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior", "ConditionalNormal"],
     "posterior": ["FullNormal", "FlowPosterior"],
+    "condition": ["Given", "class_log_prob", "class_posterior", "transfer"],
     "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
     "recipes": ["recipe", "RECIPES", "load_model"],
     "likelihood": [

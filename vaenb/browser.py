@@ -335,6 +335,7 @@ LAYERS = {
     layers.Conv2DTranspose: _conv_transpose,
     layers.Flatten: _reshape,
     layers.Reshape: _reshape,
+    layers.RepeatVector: lambda layer, weights, shapes, shape: {"op": "tile"},
     layers.Permute: lambda layer, weights, shapes, shape: {
         "op": "permute",
         "axes": [a - 1 for a in layer.dims],
@@ -376,10 +377,15 @@ LAYERS = {
 
 # %% ../nbs/seeing/61_browser.ipynb #3fee0c07
 class Steps:
-    "The steps of a network in their order; value 0 is the input, and step i gives value i + 1."
+    """The steps of a network in their order; value 0 is the input.
 
-    def __init__(self, input_shape, dtype):
-        self.weights, self.steps, self.shapes = Weights(dtype), [], [tuple(input_shape)]
+    Further inputs, such as a condition, are the values 1, 2, ...; then each step gives a value.
+    """
+
+    def __init__(self, input_shape, dtype, others=()):
+        self.weights, self.steps, self.others = Weights(dtype), [], [list(s) for s in others]
+        self.shapes = [tuple(shape) for shape in (input_shape, *others)]
+        self.inputs = list(range(len(self.shapes)))
 
     def add(self, step, inputs, shape):
         """The number of the step's value.
@@ -388,7 +394,7 @@ class Steps:
         """
         self.steps.append({**step, "inputs": list(inputs), "shape": list(shape)})
         self.shapes.append(tuple(shape))
-        return len(self.steps)
+        return len(self.shapes) - 1
 
     def layer(self, layer, inputs):
         "Number of the value that the layer makes of others; a model inside a model is unfolded."
@@ -418,7 +424,7 @@ class Steps:
 
     def graph(self, model, inputs):
         "The number of the value that a Functional model makes of others: its calls, deepest first."
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
+        if len(model.inputs) != len(inputs) or len(model.outputs) != 1:
             raise ValueError(
                 f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but"
                 " in a browser a network has one of each."
@@ -439,6 +445,7 @@ class Steps:
         """
         return {
             "input_shape": list(self.shapes[0]),
+            **({"others": self.others} if self.others else {}),
             "output_shape": list(self.shapes[output]),
             "output": output,
             "dtype": self.weights.dtype,
@@ -492,9 +499,14 @@ def mean_step(likelihood):
     return known[type(likelihood)]()
 
 # %% ../nbs/seeing/61_browser.ipynb #77ce562e
+def _others(model):
+    """Shapes of what the networks receive besides x or z."""
+    return [] if model.condition is None else [(model.condition.dim,)]
+
+
 def _pack_decoder(model, dtype):
-    steps = Steps((model.latent_dim,), dtype)
-    out = steps.layer(model.decoder, [0])
+    steps = Steps((model.latent_dim,), dtype, _others(model))
+    out = steps.layer(model.decoder, steps.inputs)
     name = getattr(model, "output_activation", "auto")
     if name not in ("auto", "linear"):
         out = steps.add(
@@ -521,8 +533,9 @@ def _pack_encoder(model, dtype):
     if _head(model) is None:
         return None
     kernel, bias, activation = _head(model)
-    steps = Steps(model.image_shape, dtype)
-    flat = steps.add({"op": "reshape"}, [steps.layer(model.encoder, [0])], kernel.shape[:1])
+    steps = Steps(model.image_shape, dtype, _others(model))
+    features = steps.layer(model.encoder, steps.inputs)
+    flat = steps.add({"op": "reshape"}, [features], kernel.shape[:1])
     step = {
         "op": "dense",
         "kernel": steps.weights.kernel(kernel),
@@ -544,8 +557,7 @@ def pack_model(model, dtype=None, encoder=True, max_bytes=2500000):
     the model is larger than `max_bytes`.
     """
     plain = type(model).means in (LatentModel.means, VAE.means, Autoencoder.means)
-    given_more = model.missing or model.condition is not None
-    if not plain or given_more or len(getattr(model, "levels", [0])) > 1:
+    if not plain or model.missing or len(getattr(model, "levels", [0])) > 1:
         raise ValueError(
             f"{type(model).__name__} decodes in a way of its own, which cannot run in a browser."
         )

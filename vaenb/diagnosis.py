@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['ADAPTIVE', 'FINDERS', 'FIT', 'CODE', 'SCALE', 'EXPLAINS', 'SEVERITIES', 'Finding', 'mean_and_error', 'score_terms',
            'decoder_features', 'swap_cost', 'baseline_log_prob', 'total_variation_bound', 'linear_information',
-           'measure', 'find_few_steps', 'find_unfinished', 'find_warmup', 'kl_weight', 'find_collapse',
-           'find_weak_code', 'find_noise', 'find_activation', 'find_scale', 'find_dead', 'find_overused',
-           'find_negative_gain', 'find_capacity', 'find_sigma', 'find_bound', 'find_saturation', 'find_aggregate',
-           'overfitting_gap', 'find_overfitting', 'find_few_samples', 'find_refused', 'find_shift', 'find_nonfinite',
-           'sort_causes', 'diagnose', 'show']
+           'beyond_condition', 'measure', 'find_few_steps', 'find_unfinished', 'find_warmup', 'kl_weight',
+           'find_collapse', 'find_weak_code', 'find_noise', 'find_activation', 'find_scale', 'find_dead',
+           'find_overused', 'find_negative_gain', 'find_capacity', 'find_sigma', 'find_bound', 'find_saturation',
+           'find_aggregate', 'overfitting_gap', 'find_overfitting', 'find_few_samples', 'find_refused', 'find_shift',
+           'find_nonfinite', 'sort_causes', 'diagnose', 'show']
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #e30a4d1e
 import math
@@ -21,6 +21,7 @@ import numpy as np
 from keras import ops
 from sklearn.svm import SVC
 
+from .condition import conditioned, rows_of, x_of
 from .distribution import UnitNormal, normal_log_prob
 from vaenb.evaluation import (
     check_examples,
@@ -70,51 +71,62 @@ def score_terms(model, x):
     - x (n, *image_shape)
 
     Returns a dict of arrays whose first axis is n: `x` as it is scored, a code `z`, the
-    posterior's `mean`, the `score` (ELBO or reconstruction, nats) and the `kl`.
+    posterior's `mean`, the `score` (ELBO or reconstruction, nats) and the `kl`; `batch` is what
+    the model was given, and `condition` what of it is the condition.
     """
-    x = check_examples(model, x)
+    batch = check_examples(model, x)
+    found = {"batch": batch, "x": x_of(batch), "condition": None}
+    if model.condition is not None:
+        found["condition"] = batch["condition"]
     if not hasattr(model, "prior"):
-        z = model.run("call", x, batch_size=model.rows)["code"]
-        score = reconstruction_terms(model, x)["reconstruction"]
-        return {"x": x, "z": z, "mean": z, "score": score}
+        z = model.run("call", batch, batch_size=model.rows)["code"]
+        score = reconstruction_terms(model, batch)["reconstruction"]
+        return {**found, "z": z, "mean": z, "score": score}
     model.reset_seed()
-    out = model.run("pass_terms", x, batch_size=model.rows)
+    out = model.run("pass_terms", batch, batch_size=model.rows)
     kl = out["kl"].astype("float64")
     return {
-        "x": x,
+        **found,
         "z": out["z"][:, 0],
         "mean": out["mean"],
-        "logvar": model.posterior_params(x).get("logvar"),
+        "logvar": model.posterior_params(batch).get("logvar"),
         "score": out["log_px_z"][:, 0].astype("float64") - kl,
         "kl": kl,
     }
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #5b65cad8
-def decoder_features(model, z):
+def decoder_features(model, z, condition=None):
     """The decoder's output for one code per example, (n, *feature_shape).
 
     - model: a VAE or an Autoencoder
     - z (n, d)
+    - condition (n, dim): encoded; None where the model has none
     """
+    found = []
+    for i in range(0, len(z), model.rows):
+        part = ops.convert_to_tensor(z[i : i + model.rows, None])
+        c = None if condition is None else ops.convert_to_tensor(condition[i : i + model.rows])
+        found.append(ops.convert_to_numpy(model.features(part, c)[:, 0]))
+    return np.concatenate(found)
 
-    parts = [z[i : i + model.rows] for i in range(0, len(z), model.rows)]
-    features = [model.features(ops.convert_to_tensor(part[:, None]))[:, 0] for part in parts]
-    return np.concatenate([ops.convert_to_numpy(part) for part in features])
 
-
-def swap_cost(model, x, features, seed=0):
+def swap_cost(model, x, features, seed=0, z=None, condition=None):
     """The loss in log p(x|z) when each example gets the code of another one, (n,) nats.
 
     - model: a VAE or an Autoencoder
     - x (n, *image_shape)
     - features (n, *feature_shape): the decoder's output for the code of each x
     - seed (int): of the permutation
+    - z, condition: of each x, where the model has a condition: only the code is swapped
     """
     order, other = np.random.default_rng(seed).permutation(len(x)), np.empty(len(x), int)
     other[order] = np.roll(order, 1)  # a cyclic permutation: no example keeps its code
+    swapped = features[other]
+    if condition is not None:
+        swapped = decoder_features(model, z[other], condition)
     own, swapped = (
         ops.convert_to_numpy(model.likelihood.log_prob(x, f)).astype("float64")
-        for f in (features, features[other])
+        for f in (features, swapped)
     )
     return own - swapped
 
@@ -180,15 +192,30 @@ def linear_information(train, test, d):
 def _splits(data):
     """The training and test examples in the data; only the latter where there are no others."""
     if hasattr(data, "train"):
-        return {"train": data.train.x, "test": (data.test if len(data.test) else data.val).x}
-    return {"test": getattr(data, "x", data)}
+        return {"train": data.train, "test": data.test if len(data.test) else data.val}
+    return {"test": data}
+
+
+def beyond_condition(terms, train):
+    """What of x no linear function of the condition explains, (n, numbers of x).
+
+    - terms, train (dict): of `score_terms`; the function is fitted to `train`
+    """
+    if terms["condition"] is None:
+        return terms["x"]
+    known, x = (
+        [np.column_stack([t["condition"], np.ones(len(t["x"]))]) for t in (train, terms)],
+        [t["x"].reshape(len(t["x"]), -1).astype("float64") for t in (train, terms)],
+    )
+    return x[1] - known[1] @ np.linalg.lstsq(known[0], x[0])[0]
 
 
 def measure(model, data, history=None, n_samples=1000, n_examples=1000, seed=0):
     """All measurements that the findings read, a dict.
 
     - model: a VAE or an Autoencoder
-    - data: a `Dataset`, or an array (n, *image_shape) of test examples
+    - data: a `Dataset`, or an array (n, *image_shape) of test examples, or a dict of `x` and
+      `condition`
     - history: what `fit` returned, or its dict of lists
     - n_samples (int): importance samples per example, as for log p(x)
     - n_examples (int): most examples of each split that are used
@@ -203,33 +230,37 @@ def measure(model, data, history=None, n_samples=1000, n_examples=1000, seed=0):
         "n_samples": n_samples,
         "refused": {},
         "levels": getattr(data, "levels", None),
-        "n_train": len(next(iter(splits.values()))),
+        "n_train": len(x_of(conditioned(model, next(iter(splits.values()))))),
         "finite": all(np.isfinite(w).all() for w in model.get_weights()),
     }
-    for name, x in splits.items() if m["finite"] else ():
+    for name, split in splits.items() if m["finite"] else ():
+        batch = conditioned(model, split)
+        step = max(1, math.ceil(len(x_of(batch)) / n_examples))
         try:
-            m[name] = score_terms(model, x[:: max(1, math.ceil(len(x) / n_examples))])
+            m[name] = score_terms(model, rows_of(batch, slice(None, None, step)))
         except (ValueError, TypeError) as error:
             m["refused"][name] = str(error)
     if m["refused"] or not m["finite"]:
         return m
     test, train = m["test"], m.get("train", m["test"])
-    m["features"] = decoder_features(model, test["z"])
+    m["features"] = decoder_features(model, test["z"], test["condition"])
     m["means"] = ops.convert_to_numpy(model.likelihood.mean(m["features"]))
-    m["swap"] = swap_cost(model, test["x"], m["features"], seed)
+    given = (test["z"], test["condition"])
+    m["swap"] = swap_cost(model, test["x"], m["features"], seed, *given)
     for terms in (train, test):
         terms["gain"] = terms["score"] - baseline_log_prob(model.likelihood, terms["x"], train["x"])
     if not hasattr(model, "prior"):
         return m
     if "train" in m and len(test["x"]) > 1:
-        m["linear"] = linear_information(train["x"], test["x"], model.latent_dim)
-    kl = model.unit_kl(test["x"])
+        rest = (beyond_condition(terms, train) for terms in (train, test))
+        m["linear"] = linear_information(*rest, model.latent_dim)
+    kl = model.unit_kl(test["batch"])
     if kl is not None:
         m["unit_kl"] = kl.astype("float64")
-    some = test["x"][:: math.ceil(len(test["x"]) / 64)]
+    some = rows_of(test["batch"], slice(None, None, math.ceil(len(test["x"]) / 64)))
     m["ess"] = effective_sample_size(importance_weights(model, some, n_samples, seed))
     try:
-        draws = model.draw_codes(len(train["z"]), seed)
+        draws = model.draw_codes(len(train["z"]), seed, condition=train["condition"])
         m["apart"] = total_variation_bound(train["z"], draws)
     except NotImplementedError:
         pass  # a prior that cannot be sampled

@@ -15,19 +15,24 @@ import keras
 import numpy as np
 from keras import ops
 
+from .block import length
+from .condition import conditioned, rows_of, x_of
+
 # %% ../nbs/measurement/50_evaluation.ipynb #69aaf2a1
 def check_examples(model, x):
     """`x` as it is scored, checked against the model.
 
     - model: a VAE or an Autoencoder
-    - x (n, *image_shape): or a `Split`
+    - x (n, *image_shape): or a `Split`, whose labels are the condition where the model has one;
+      or a dict {"x": ..., "condition": ...}
 
-    Returns (n, *image_shape): grey values that stand for probabilities are binarised once. Raises
-    TypeError unless x is an array, ValueError where it does not fit the model.
+    Returns (n, *image_shape): grey values that stand for probabilities are binarised once; for a
+    model with a condition a dict. Raises TypeError unless x is an array, ValueError where it does
+    not fit the model.
     """
     model.require_ready()
-    x = model.check_data(getattr(x, "x", x), once=True)
-    if not isinstance(x, np.ndarray):
+    x = model.check_data(conditioned(model, x), once=True)
+    if not isinstance(x, (np.ndarray, dict)):
         raise TypeError(
             f"x is a {type(x).__name__}, but an evaluation goes over the data several times: pass"
             " an array"
@@ -41,8 +46,8 @@ def check_vae(model, x):
     - model: a VAE
     - x (n, *image_shape): or a `Split`
 
-    Returns (n, *image_shape): what is scored; grey values that stand for probabilities are
-    binarised once.
+    Returns (n, *image_shape): what is scored; grey values that stand for chances are settled to 0
+    or 1.
     """
     if not all(hasattr(model, part) for part in ("prior", "posterior", "likelihood")):
         raise TypeError(
@@ -92,7 +97,7 @@ def importance_weights(model, x, n_samples=1000, seed=0, chunk=64):
     """
     x = check_vae(model, x)
     model.reset_seed(seed)
-    rows = 1 << max(1, 2**22 // (x[0].size * chunk)).bit_length() - 1
+    rows = 1 << max(1, 2**22 // (math.prod(model.image_shape) * chunk)).bit_length() - 1
     pieces = [
         model.run("log_weights", x, batch_size=rows, n_samples=chunk)
         for _ in range(0, n_samples, chunk)
@@ -163,7 +168,7 @@ def kl_per_dimension(model, x):
     """
     x = check_vae(model, x)
     kl = model.unit_kl(x)
-    if kl is None or tuple(kl.shape) != (len(x), model.latent_dim):
+    if kl is None or tuple(kl.shape) != (length(x), model.latent_dim):
         raise ValueError(
             f"the KL from {model.posterior} to {model.prior} is not a sum over coordinates: rank"
             " the units by unit_variance, or take mutual_information of the whole code"
@@ -267,7 +272,7 @@ def mutual_information(model, x, seed=0, n_codes=1000):
         )
     q = model.posterior_at(x)
     some = np.resize(
-        np.random.default_rng(seed).permutation(len(x)), n_codes
+        np.random.default_rng(seed).permutation(length(x)), n_codes
     )  # in turn, if there are fewer examples
     z, log_q = q.map(lambda p: p[some]).draw(1, seed)
     z, log_q = ops.convert_to_numpy(z)[:, 0], ops.convert_to_numpy(log_q)[:, 0]
@@ -285,9 +290,10 @@ def reconstruction_terms(model, x):
     x = check_examples(model, x)
     model.check_targets(x, None)
     log_px_z, squared = [], []
-    for i in range(0, len(x), model.rows):
-        some = x[i : i + model.rows]
+    for i in range(0, length(x), model.rows):
+        some = rows_of(x, slice(i, i + model.rows))
         out = model.run("call", some, batch_size=model.rows)
+        some = x_of(some)
         log_px_z.append(
             ops.convert_to_numpy(model.likelihood.log_prob(some, out["features"])).astype("float64")
         )
@@ -320,7 +326,7 @@ def report(model, x, n_samples=1000, seed=0):
     not known.
     """
     x = check_examples(model, x)
-    n = len(x)
+    n = length(x)
     facts = {
         "active_units": active_units(model, x),
         "latent_dim": model.latent_dim,
@@ -332,7 +338,9 @@ def report(model, x, n_samples=1000, seed=0):
     found = _averages(
         {**elbo_terms(model, x), "log_likelihood": model.log_likelihood(x, n_samples, seed)}, n
     )
-    weights = importance_weights(model, x[:: math.ceil(n / 512)], n_samples, seed)
+    weights = importance_weights(
+        model, rows_of(x, slice(None, None, math.ceil(n / 512))), n_samples, seed
+    )
     return {
         **found,
         "nll": -found["log_likelihood"],

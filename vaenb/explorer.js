@@ -14,6 +14,7 @@ const signed = (value, digits = 2) => (value + 0 || 0).toFixed(digits).replace("
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
 const rows = (flat, width) => range(flat.length / width).map((i) => flat.subarray(i * width, (i + 1) * width));
+const conditionOf = (facts, chosen) => (facts.condition ? [Float32Array.from(facts.condition.columns.flatMap((column, i) => column.vectors[chosen[i]]))] : []);
 const flatten = (codes) => { const out = new Float32Array(codes.length * codes[0].length); codes.forEach((c, i) => out.set(c, i * c.length)); return out; };
 
 /** A repeatable source of numbers in [0, 1) (mulberry32). */
@@ -97,7 +98,7 @@ function atlasDecoder(atlas, frames, facts) {
 async function localAnswers(facts) {
   const d = facts.latent_dim, codes = rows(floatsOf(facts.codes), d), thumbs = await framesOf(facts.thumbs, facts);
   const network = facts.network && makeModel(facts.network);
-  const decode = network ? (z) => toFrame(network.decode(z), facts) : atlasDecoder(facts.atlas, await framesOf(facts.atlas, facts), facts);
+  const decode = network ? (z, chosen) => toFrame(network.decode(z, ...conditionOf(facts, chosen)), facts) : atlasDecoder(facts.atlas, await framesOf(facts.atlas, facts), facts);
   const closest = (frame) => {
     let best = 0, least = Infinity;
     thumbs.forEach((thumb, i) => {
@@ -108,25 +109,25 @@ async function localAnswers(facts) {
     return best;
   };
   return {
-    decode: (request, z) => ({ frames: rows(z, d).map(decode) }),
-    encode(request, pixels) {
+    decode: ({ condition }, z) => ({ frames: rows(z, d).map((code) => decode(code, condition)) }),
+    encode({ condition }, pixels) {
       if (!network?.encode) throw new Error("This page carries no encoder, so it cannot encode an image: run the cell again.");
       const [low, high] = facts.range, steps = facts.levels && facts.levels - 1;
-      const code = network.encode(Float32Array.from(pixels, (p) => low + (high - low) * (steps ? Math.round(p * steps) / steps : p)));
+      const code = network.encode(Float32Array.from(pixels, (p) => low + (high - low) * (steps ? Math.round(p * steps) / steps : p)), ...conditionOf(facts, condition));
       return { codes: [Float32Array.from(code)] };
     },
     example({ index }) {
       const i = facts.index.indexOf(index);
       if (!thumbs[i]) throw new Error(`This page does not carry example ${index}: run the cell again, or choose one of the pictures.`);
-      return { codes: [codes[i]], frames: [thumbs[i]], labels: [facts.labels ? facts.labels[i] : null] };
+      return { codes: [codes[i]], frames: [thumbs[i]], labels: [facts.labels ? facts.labels[i] : null], given: facts.condition?.given[i] };
     },
-    sample({ n, seed, temperature, source }) {
-      const random = uniform(seed), { draws } = facts.sources[source], stored = draws && rows(floatsOf(draws), d);
+    sample({ n, seed, temperature, source, condition }) {
+      const random = uniform(seed), { draws: all, by } = facts.sources[source], draws = by ? by[condition[0]] : all, stored = draws && rows(floatsOf(draws), d);
       const draw = () => Float32Array.from({ length: d }, (_, j) => facts.mean[j] + temperature * facts.scale[j] * normal(random));
       return { codes: range(n).map(() => (stored ? stored[Math.floor(random() * stored.length)] : draw())) };
     },
-    nearest(request, z) {
-      const found = rows(z, d).map((code) => closest(decode(code)));
+    nearest({ condition }, z) {
+      const found = rows(z, d).map((code) => closest(decode(code, condition)));
       return { frames: found.map((i) => thumbs[i]), labels: found.map((i) => (facts.labels ? facts.labels[i] : null)) };
     },
   };
@@ -405,6 +406,16 @@ function picturePart(app) {
   };
 }
 
+/** One selector for each column of the condition: the code stays, and what it is decoded under changes. */
+function conditionPart(app) {
+  const { facts, state } = app, columns = facts.condition?.columns || [];
+  const selects = columns.map(({ name, choices }, i) => [name, h("select", { onchange: () => app.set({ condition: selects.map(([, one]) => Number(one.value)) }) }, ...options(choices.map((text, k) => [k, text])))]);
+  return {
+    el: columns.length ? h("div", { className: "row condition", role: "group", "aria-label": "The condition" }, ...selects.map(([name, one]) => field(name, one))) : null,
+    update(changed) { if (changed.has("z")) selects.forEach(([, one], i) => { one.value = state.condition[i]; }); },
+  };
+}
+
 function slidersPart(app) {
   const { facts, state } = app, controls = [];
   const one = (j) => {
@@ -583,7 +594,7 @@ function mapPart(app) {
   const pick = (event) => { // a dot is its example: the code is that of the encoder, in all dimensions
     const i = under(event, event.pointerType === "touch" ? 9 : 5);
     if (i < 0) { go(event); return; }
-    app.set({ z: app.held(codes[i]), example: facts.index[i] });
+    app.set({ z: app.held(codes[i]), example: facts.index[i], ...app.under(facts.condition?.given[i]) });
   };
   const go = (event) => {
     const box = target.getBoundingClientRect();
@@ -633,7 +644,7 @@ function mapPart(app) {
       if (changed.has("plane") || !points.length) locate();
       if (state.plane.background) {
         const [a, b] = plane(), z = base(), off = z.map((v, i) => v - dot(a, z) * a[i] - dot(b, z) * b[i]);
-        const key = JSON.stringify([state.plane.pca, state.plane.x, state.plane.y, off.map((v) => Math.round(50 * v))]);
+        const key = JSON.stringify([state.condition, state.plane.pca, state.plane.x, state.plane.y, off.map((v) => Math.round(50 * v))]);
         if (key !== fill.asked) { fill.asked = key; fill(key); }
       }
       fit();
@@ -738,9 +749,9 @@ function padOf(app, drawn) {
 function encodePart(app) {
   const { facts, state } = app, classes = facts.classes;
   const original = canvas("The original"), rebuilt = canvas("The reconstruction"), error = h("p", { className: "quiet", "aria-live": "polite" });
-  const compare = async (frame, code, words, stay) => {
-    if (!stay) app.set({ z: [...code] });
-    const [back] = await app.decode([code]);
+  const compare = async (frame, code, words, stay, given = state.condition) => {
+    if (!stay) app.set({ z: [...code], ...app.under(given) });
+    const [back] = await app.decode([code], given);
     app.draw(original, frame);
     app.draw(rebuilt, back);
     const [low, high] = facts.range, unit = facts.shape.length === 1 ? 1 : (high - low) / 255;
@@ -749,18 +760,20 @@ function encodePart(app) {
   };
   const named = (label) => (label === null || label === undefined ? "" : classes ? `, class ${classes[label]}` : `, label ${label}`);
   const show = newest(async (index, stay) => {
-    const { codes, frames, labels } = await app.host.ask("example", { index });
+    const { codes, frames, labels, given } = await app.host.ask("example", { index });
     seen = index;
+    own = undefined;
     if (!stay) app.set({ example: index });
-    await compare(frames[0], codes[0], `Example ${index}${named(labels[0])}.`, stay);
+    await compare(frames[0], codes[0], `Example ${index}${named(labels[0])}.`, stay, given);
   }, app.fail);
   const encode = newest(async (pixels, words) => {
-    const { codes } = await app.host.ask("encode", {}, pixels);
+    const { codes } = await app.host.ask("encode", { condition: state.condition }, pixels);
+    own = [pixels, words, String(state.condition)];
     await compare(facts.shape.length === 1 ? pixels : Uint8ClampedArray.from(pixels, (v) => 255 * v), codes[0], words);
   }, app.fail);
   const last = facts.examples - 1, index = h("input", { type: "number", min: 0, max: last, step: 1, value: 0, oninput: () => { const i = typed(index); if (i !== undefined) show(i, false); } });
   const few = facts.thumbs.n, byClass = h("select", { onchange: () => pickClass() }, ...options([["", "any"], ...(classes || []).map((name, i) => [i, name])]));
-  let turn = 0, shown = [], seen;
+  let turn = 0, shown = [], seen, own; // own: the image that was drawn or uploaded last, and its condition
   const choices = () => range(few).filter((i) => byClass.value === "" || facts.labels[i] === Number(byClass.value));
   const table = gallery(app, "Examples: press one to encode it", (i) => { index.value = facts.index[shown[i]]; show(facts.index[shown[i]], false); });
   const list = async () => {
@@ -784,6 +797,7 @@ function encodePart(app) {
       error, upload ? field("or an image file", upload) : null, facts.encoder ? null : h("p", { className: "quiet" }, "This page carries no encoder, so only its own examples can be encoded.")),
     update(changed) {
       if (draw && changed.has("theme")) draw.theme();
+      if (own && changed.has("condition") && own[2] !== String(state.condition)) encode(own[0], own[1]);
       if (!this.begun) { this.begun = true; list(); index.value = state.example; show(state.example, true); }
       else if (state.example !== seen && changed.has("example")) { seen = state.example; index.value = state.example; show(state.example, true); }
       else if (changed.has("restored")) { index.value = state.example; }
@@ -840,8 +854,9 @@ function samplePart(app) {
   const turn = (patch) => app.set({ sampling: { ...state.sampling, ...patch } });
   const table = gallery(app, "Samples: press one to take its code", (i) => app.set({ z: [...codes[i]] }));
   const draw = newest(async ({ nearest, ...request }, stale) => {
-    codes = (await app.host.ask("sample", request)).codes;
-    const found = nearest && (await app.host.ask("nearest", {}, flatten(codes)));
+    const { condition } = state;
+    codes = (await app.host.ask("sample", { ...request, condition })).codes;
+    const found = nearest && (await app.host.ask("nearest", { condition }, flatten(codes)));
     const below = (i) => found && { frame: found.frames[i], name: `the nearest ${facts.nearest} image` };
     table.shape(codes.length, Math.min(codes.length, 8));
     await app.decodeMany(codes, (i, frame) => table.paint(i, frame, `Sample ${i + 1}`, below(i)), stale);
@@ -911,7 +926,7 @@ canvas { display: block; width: 100%; } .frame { image-rendering: pixelated; bor
 .scale { position: relative; height: 8px; border-radius: 4px; background: linear-gradient(90deg, var(--mark), var(--line) 60%, #c0622b); } .scale i { position: absolute; top: -4px; width: 4px; height: 16px; margin-left: -2px; border-radius: 2px; background: var(--ink); box-shadow: 0 0 0 1.5px var(--paper); }
 .lead { font-weight: 600; margin: 0 0 0.5rem; }
 .picture > canvas { max-width: 17rem; border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
-.buttons, .row { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: end; } .buttons { margin-top: 0.5rem; } .row { margin: 0 0 0.6rem; }
+.buttons, .row { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: end; } .buttons { margin-top: 0.5rem; } .row { margin: 0 0 0.6rem; } .condition { margin: 0.6rem 0 0; }
 button, select, input[type=number], textarea { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.6rem; }
 button { cursor: pointer; } button:hover { border-color: var(--mark); }
 input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] { touch-action: pan-y; width: 100%; min-width: 0; min-height: 24px; margin: 0; accent-color: var(--mark); } input[type=checkbox] { accent-color: var(--mark); width: 16px; height: 16px; margin: 0; }
@@ -945,14 +960,15 @@ function defaults(facts) {
   const codes = rows(floatsOf(facts.codes), facts.latent_dim), other = facts.labels ? facts.labels.findIndex((label) => label !== facts.labels[0]) : 1;
   const moves = (j) => !facts.atlas || facts.atlas.dims.includes(j), known = (z) => [...z].map((v, j) => (moves(j) ? v : facts.mean[j]));
   const [x, y] = facts.order.length > 1 ? facts.plane : [0, 0], a = known(codes[0]), b = known(codes[Math.max(other, 0)]);
-  return { z: a, a, b, t: 0, spherical: false, example: facts.index[0], tab: 0, dims: facts.order.filter((j) => moves(j) && (!facts.dead[j] || facts.dead.every(Boolean))).slice(0, 5),
+  return { ...(facts.condition ? { condition: facts.condition.given[0] } : {}), z: a, a, b, t: 0, spherical: false, example: facts.index[0], tab: 0, dims: facts.order.filter((j) => moves(j) && (!facts.dead[j] || facts.dead.every(Boolean))).slice(0, 5),
     plane: { pca: Boolean(facts.axes), x, y, rest: !facts.axes, background: facts.latent_dim < 3 }, sampling: { n: 16, seed: 0, temperature: 1, source: 0, nearest: false } };
 }
 
 /** What in a remembered state fits this model; the rest is left out. */
 function fitting(state, facts) {
   const d = facts.latent_dim, code = (z) => Array.isArray(z) && z.length === d && z.every(Number.isFinite), number = Number.isFinite;
-  const fits = { z: code, a: code, b: code, t: number, spherical: (v) => typeof v === "boolean", example: (v) => facts.live ? Number.isInteger(v) && v >= 0 && v < facts.examples : facts.index.includes(v), tab: Number.isInteger,
+  const chosen = (v) => Array.isArray(v) && Boolean(facts.condition) && v.length === facts.condition.columns.length && v.every((k, i) => Boolean(facts.condition.columns[i].vectors[k]));
+  const fits = { condition: chosen, z: code, a: code, b: code, t: number, spherical: (v) => typeof v === "boolean", example: (v) => facts.live ? Number.isInteger(v) && v >= 0 && v < facts.examples : facts.index.includes(v), tab: Number.isInteger,
     dims: (v) => Array.isArray(v) && v.every((j) => Number.isInteger(j) && j >= 0 && j < d), plane: (v) => v && v.x >= 0 && v.x < d && v.y >= 0 && v.y < d, sampling: (v) => v && v.n >= 1 && v.n <= 64 && number(v.seed) && number(v.temperature) && Boolean(facts.sources[v.source]) };
   return Object.fromEntries(Object.entries(state || {}).filter(([key, value]) => fits[key]?.(value)));
 }
@@ -961,6 +977,7 @@ function fitting(state, facts) {
 function makeApp(model, tell, complain) {
   const facts = model.get("facts"), host = new Host(model, facts, tell), state = { ...defaults(facts), ...fitting(facts.start, facts), ...fitting(model.get("state"), facts) };
   const sent = () => JSON.stringify(state);
+  const moved = (keys) => new Set(keys.includes("condition") ? [...keys, "z", "shown"] : keys); // a condition changes every picture
   let parts = [], waiting = false, last = "";
   const app = {
     facts, state, host, dark: isDark, complain,
@@ -969,8 +986,9 @@ function makeApp(model, tell, complain) {
     units: (z) => Float32Array.from(z, (v, j) => (v - facts.mean[j]) / facts.scale[j]),
     movable: (j) => !facts.atlas || facts.atlas.dims.includes(j),
     held: (z) => [...z].map((v, j) => (app.movable(j) ? v : facts.mean[j])), // a table of frames has only two dimensions
+    under: (condition) => (condition ? { condition } : {}),
     draw: (target, frame) => drawFrame(target, frame, facts, isDark()),
-    decode: async (codes) => (await host.ask("decode", {}, flatten(codes.map((z) => Float32Array.from(z))))).frames,
+    decode: async (codes, condition = state.condition) => (await host.ask("decode", { condition }, flatten(codes.map((z) => Float32Array.from(z))))).frames,
     // In pieces, so that a page without a kernel stays awake and a newer wish need not wait for an old one.
     async decodeMany(codes, done, stale) {
       const step = facts.live ? 256 : 6;
@@ -982,7 +1000,7 @@ function makeApp(model, tell, complain) {
     set(patch) {
       complain("");
       Object.assign(state, patch);
-      app.changed(new Set(Object.keys(patch)));
+      app.changed(moved(Object.keys(patch)));
       if (!waiting) { waiting = true; setTimeout(() => { waiting = false; app.remember(); }, 150); }
     },
     remember() {
@@ -995,16 +1013,16 @@ function makeApp(model, tell, complain) {
       if (JSON.stringify(given) === last) return; // our own words coming back
       const fit = fitting(given, facts);
       Object.assign(state, fit);
-      app.changed(new Set([...Object.keys(fit), "restored"]));
+      app.changed(moved([...Object.keys(fit), "restored"]));
     },
     changed(keys) { for (const part of parts) part.update(keys); },
     use(list) { parts = list; },
     async random() {
-      const { codes } = await host.ask("sample", { n: 1, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0 });
+      const { codes } = await host.ask("sample", { n: 1, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0, condition: state.condition });
       app.set({ z: app.held(codes[0]) });
     },
     async randomEnds() {
-      const { codes } = await host.ask("sample", { n: 2, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0 });
+      const { codes } = await host.ask("sample", { n: 2, seed: Math.floor(Math.random() * 1e9), temperature: 1, source: 0, condition: state.condition });
       app.set({ a: app.held(codes[0]), b: app.held(codes[1]) });
     },
   };
@@ -1062,9 +1080,10 @@ function render({ model, el }) {
   const said = { host: "", error: "" }; // the host's sentence leaves with its cause, an error's with the next thing the hand does
   const say = (kind) => (sentence) => { said[kind] = sentence; status.textContent = said.error || said.host; };
   const app = makeApp(model, say("host"), say("error")), { facts } = app;
-  const picture = picturePart(app), sliders = slidersPart(app), take = takePart(app, picture.canvas);
+  const picture = picturePart(app), condition = conditionPart(app), sliders = slidersPart(app), take = takePart(app, picture.canvas);
   const panels = [mapPart, ...(facts.atlas ? [] : [encodePart]), betweenPart, traversePart, ...(facts.atlas ? [] : [samplePart])].map((part) => part(app)), tabs = tabsPart(app, panels);
-  app.use([picture, sliders, tabs, take]);
+  app.use([picture, condition, sliders, tabs, take]);
+  if (condition.el) picture.el.append(condition.el);
   frame.append(h("div", { className: "main" }, h("div", { className: "left" }, picture.el, sliders.el), tabs.el),
     h("div", { className: "foot" }, take.el, ...facts.notes.map((note) => h("p", { className: "quiet" }, note))));
   const theme = () => {

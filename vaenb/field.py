@@ -208,9 +208,16 @@ class Condition:
     def encode(self, condition, n=None):
         """(n, dim) float32; ValueError that names a value which the training data did not have.
 
-        - condition: as in `for_data`; one value stands for all `n` examples
+        - condition: as in `for_data`; one value stands for all `n` examples; what is encoded
+          already comes back as it is
         - n (int): examples, where that is known
         """
+        if isinstance(condition, EncodedCondition):
+            if n is not None and len(condition) not in (1, n):
+                raise ValueError(
+                    f"condition has {len(condition)} values for {n} examples: give one for each"
+                )
+            return np.repeat(condition, n, axis=0) if n and len(condition) == 1 else condition
         given, parts = _columns_of(condition), []
         absent = [column["name"] for column in self.columns if column["name"] not in given]
         if absent:

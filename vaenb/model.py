@@ -334,9 +334,8 @@ class LatentModel(keras.Model):
                 raise ValueError(
                     "this model has no condition: make it with for_data(x, condition=...)"
                 )
-            if not isinstance(data["condition"], EncodedCondition):
-                encoded = self.condition.encode(data["condition"], len(data["x"]))
-                data["condition"] = encoded.view(EncodedCondition)
+            encoded = self.condition.encode(data["condition"], len(data["x"]))
+            data["condition"] = encoded.view(EncodedCondition)
         if "target" in data:
             data["target"] = np.asarray(data["target"])
         return data if set(data) != {"x"} else data["x"]

@@ -144,6 +144,8 @@ const MERGES = {
 const LAYERS = {
   reshape: (step, [x], y) => { y.data = x.data; return null; },
 
+  tile: (step, [x], y) => gather(x.data, y.data, Int32Array.from(y.data, (_, i) => i % x.data.length)),
+
   dense(step, [x], y, read) { // along the last axis
     const w = read("kernel"), bias = read("bias"), [n, m] = step.kernel.shape;
     const live = new Int32Array(n), act = activation(step.activation, y.data, y.shape);
@@ -296,7 +298,8 @@ const LAYERS = {
 // ---- A network ----------------------------------------------------------------------------------------------------
 
 export function makeNetwork(packed) {
-  const bytes = decodeBase64(packed.weights), values = [{ shape: packed.input_shape, data: new Float32Array(product(packed.input_shape)) }], run = [];
+  const bytes = decodeBase64(packed.weights), given = [packed.input_shape, ...(packed.others || [])], run = [];
+  const values = given.map((shape) => ({ shape, data: new Float32Array(product(shape)) })), inputs = values.map((value) => value.data);
   for (const step of packed.steps) {
     if (!(step.op in LAYERS)) throw new Error(`network.js does not know the step ${step.op}`);
     const y = { shape: step.shape, data: step.op === "reshape" ? null : new Float32Array(product(step.shape)) };
@@ -305,13 +308,16 @@ export function makeNetwork(packed) {
     if (fill) run.push(fill);
     values.push(y);
   }
-  const input = values[0].data, output = values[packed.output].data;
+  const output = values[packed.output].data;
   return {
     inputShape: packed.input_shape,
     outputShape: packed.output_shape,
-    run(x) {
-      if (x.length !== input.length) throw new Error(`the network takes ${input.length} numbers, but was given ${x.length}`);
-      input.set(x);
+    run(...arrays) { // x or z, and where there is one the vector of the condition
+      if (arrays.length !== inputs.length) throw new Error(`the network takes ${inputs.length} arrays, but was given ${arrays.length}`);
+      inputs.forEach((input, i) => {
+        if (arrays[i].length !== input.length) throw new Error(`the network takes ${input.length} numbers, but was given ${arrays[i].length}`);
+        input.set(arrays[i]);
+      });
       for (const fill of run) fill();
       return output.slice(); // a copy: the next run overwrites the buffer
     },
@@ -376,7 +382,7 @@ export function makeModel(packed) {
   return {
     latentDim: packed.latent_dim,
     imageShape: packed.image_shape,
-    decode: (z) => mean(decoder.run(z)), // the likelihood's mean, h * w * c numbers
-    encode: encoder ? (x) => encoder.run(x) : undefined,
+    decode: (...inputs) => mean(decoder.run(...inputs)), // z, condition -> the likelihood's mean, h * w * c numbers
+    encode: encoder ? (...inputs) => encoder.run(...inputs) : undefined,
   };
 }

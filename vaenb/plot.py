@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
+from .condition import rows_of, x_of
 from .evaluation import unit_relevance
 from .vae import StandardNormal
 
@@ -255,18 +256,20 @@ def reconstructions(model, x, n=10, ax=None, **options):
     """Each example above what the model makes of it, ten in a row.
 
     - model: a `VAE` or `Autoencoder`
-    - x (n or more, *image_shape)
+    - x (n or more, *image_shape): or a dict {"x": ..., "condition": ...}
     - n (int): how many of them
     - `**options` (for `image_grid`): image_shape, cmap, gap
 
     Returns axes.
     """
-    x = np.asarray(x[:n], "float32")
+    batch = rows_of(x, slice(n))
+    x, rebuilt = np.asarray(x_of(batch), "float32"), model.reconstruct(batch)
     n_cols, n_rows = min(max(len(x), 1), 10), math.ceil(len(x) / 10)
     both = np.full((n_rows, 2, n_cols, *x.shape[1:]), np.nan, "float32")
     for row in range(n_rows):
-        some = x[row * n_cols : (row + 1) * n_cols]
-        both[row, 0, : len(some)], both[row, 1, : len(some)] = some, model.reconstruct(some)
+        here = slice(row * n_cols, (row + 1) * n_cols)
+        some = x[here]
+        both[row, 0, : len(some)], both[row, 1, : len(some)] = some, rebuilt[here]
     return image_grid(
         both.reshape(-1, *x.shape[1:]),
         n_cols,
@@ -284,7 +287,9 @@ def _needs_prior(model, what, instead):
 
 
 @styled
-def samples(model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, **options):
+def samples(
+    model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, condition=None, **options
+):
     """Examples drawn from the model, as the likelihood's means.
 
     - model: a `VAE`; with a sampler also an `Autoencoder`
@@ -292,13 +297,15 @@ def samples(model, n=64, seed=0, temperature=1.0, ax=None, *, sampler=None, **op
     - seed: int, or None for fresh ones
     - temperature (float): scales the spread of the prior
     - sampler: a fitted sampler that draws the codes; None: the prior does
+    - condition: one value or n, where the model has a condition
     - `**options` (for `image_grid`): n_cols, image_shape, cmap, gap
 
     Returns axes. Raises TypeError for a model without a prior where no sampler is given.
     """
     if sampler is None:
         _needs_prior(model, "samples", "a sampler fitted to its codes")
-    return image_grid(model.sample(n, seed, temperature, sampler), ax=ax, **options)
+    images = model.sample(n, seed, temperature, sampler, condition=condition)
+    return image_grid(images, ax=ax, **options)
 
 # %% ../nbs/seeing/60_plot.ipynb #82887b04
 def code_axes(codes, dims=None):
@@ -364,9 +371,14 @@ def _points(ax, xy, labels, reach):
     )
 
 # %% ../nbs/seeing/60_plot.ipynb #8dcc6676
-def _prior_outline(ax, model, axes):
+def _prior_outline(ax, model, axes, x):
     if not isinstance(model.prior, StandardNormal):
-        return ax.scatter(*(axes @ model.draw_codes(2000, 0).T), c=_PALE, s=3, lw=0, zorder=0)
+        condition = None
+        if model.condition is not None:
+            batch = model.check_data(rows_of(x, np.arange(2000) % len(x_of(x))))
+            condition = batch["condition"]
+        z = model.draw_codes(2000, 0, condition=condition)
+        return ax.scatter(*(axes @ z.T), c=_PALE, s=3, lw=0, zorder=0)
     for r in (1, 2):
         ax.add_patch(plt.Circle((0, 0), r, fill=False, ec=_PALE, lw=1, zorder=0))
         ax.text(
@@ -389,16 +401,16 @@ def latent_scatter(model, x, labels=None, dims=None, ax=None):
     If the prior is not standard normal, samples of it take the place of the circles.
 
     - model: a `VAE` or `Autoencoder`
-    - x (n, *image_shape)
+    - x (n, *image_shape): or a dict {"x": ..., "condition": ...}
     - labels: (n,) classes, at most ten of them, or numbers, which become a colour scale
     - dims (pair of ints, from 0): the coordinates to show; None: the codes' two principal axes
       where there are more than two
 
     Returns axes.
     """
-    if labels is not None and len(labels) != len(x):
+    if labels is not None and len(labels) != len(x_of(x)):
         raise ValueError(
-            f"{len(labels)} labels for {len(x)} examples: give one label for each example"
+            f"{len(labels)} labels for {len(x_of(x))} examples: give one label for each example"
         )
     z = model.encode(x)
     names = (
@@ -414,7 +426,7 @@ def latent_scatter(model, x, labels=None, dims=None, ax=None):
     reach = 1.06 * max(np.abs(xy).max(), 2.1 if prior is not None else 0)
     _points(ax, xy, labels, reach)
     if prior is not None:
-        _prior_outline(ax, model, axes[:, : model.latent_dim])
+        _prior_outline(ax, model, axes[:, : model.latent_dim], x)
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
     ax.set(xlabel=names[0], ylabel=names[1])
     ax.set_aspect("equal", "datalim" if prior is None else "box")

@@ -16,6 +16,7 @@ import keras
 
 from .aggregate import DIP, WAE, BetaTC, InfoVAE
 from .autoencoder import Autoencoder
+from .condition import named_condition
 from .likelihood import Normal
 from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, StickingTheLanding
 from .posterior import FlowPosterior, FullNormal
@@ -294,6 +295,13 @@ _distributions = (
         "https://arxiv.org/abs/1906.02691",
         posterior=(FullNormal, {}),
     ),
+    _row(
+        "cvae",
+        "both networks are told the label",
+        "Sohn et al. 2015",
+        "https://papers.nips.cc/paper/2015/hash/8d55a249e6baa5c06772297520da2051-Abstract.html",
+        condition="labels",
+    ),
 )
 RECIPES = dict(_autoencoders + _objectives + _distributions)
 
@@ -320,8 +328,10 @@ def _is_part(value):
 def _arguments(row):
     """The arguments of `for_data` that a recipe's model takes."""
     if row.model is VAE:
-        return {"network", "likelihood", *DEFAULTS}
-    return set(inspect.signature(Autoencoder.__init__).parameters) - {"self", "kwargs"}
+        return {"network", "likelihood", "condition", *DEFAULTS}
+    return set(inspect.signature(Autoencoder.__init__).parameters) - {"self", "kwargs"} | {
+        "condition"
+    }
 
 
 def with_overrides(row, overrides):
@@ -363,8 +373,8 @@ def recipe(name, data, latent_dim=2, **overrides):
     - name: a name in `RECIPES`
     - data: a `Dataset`, or an array (n, *event_shape)
     - latent_dim (int): length of a code
-    - `**overrides`: parts (network, likelihood, posterior, prior, objective), or numbers of the
-      recipe's parts
+    - `**overrides`: parts (network, likelihood, posterior, prior, objective), a condition (values,
+      or "labels" for those of the data), or numbers of the recipe's parts
 
     Raises ValueError for an unknown name or a combination without meaning.
     """
@@ -373,6 +383,8 @@ def recipe(name, data, latent_dim=2, **overrides):
         part: value[0](**value[1]) if _is_part(value) else value
         for part, value in with_overrides(row, overrides).items()
     }
+    if isinstance(made.get("condition"), str):
+        made["condition"] = named_condition(data, made["condition"])
     return row.model.for_data(data, latent_dim, **made)
 
 # %% ../nbs/models/40_recipes.ipynb #d14f24cb

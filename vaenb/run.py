@@ -21,9 +21,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import tree
 
 import vaenb
 from . import likelihood as likelihoods
+from .condition import Given, conditioned, known_values, rows_of
 from .data import NAMES, load, scale_levels
 from .evaluation import order_units, report
 from vaenb.folder import (
@@ -204,7 +206,7 @@ def prepare(settings):
         raise ValueError(f"{settings.model} cannot be built with {given}: {error}") from error
     for name in ("train", "val", "test"):
         if isinstance(getattr(data, name).x, np.ndarray):
-            model.check_data(getattr(data, name).x, f"the {name} split")
+            model.check_data(conditioned(model, getattr(data, name)), f"the {name} split")
     return data, model
 
 # %% ../nbs/using/75_run.ipynb #75ae2d61
@@ -315,12 +317,12 @@ def fit(model, data, settings, tell=None, callbacks=(), path=None):
         try:
             history = fit_resumable(
                 model,
-                data.train.x,
+                conditioned(model, data.train),
                 path=path,
                 epochs=settings.epochs,
                 batch_size=settings.batch_size,
                 seed=settings.seed,
-                validation_data=(np.asarray(data.val.x),),
+                validation_data=(tree.map_structure(np.asarray, conditioned(model, data.val)),),
                 verbose=0,
                 callbacks=[watch, keras.callbacks.LearningRateScheduler(rate), *callbacks],
             ).history
@@ -420,13 +422,18 @@ def write_pictures(folder, model, data, history=None):
 
     x = np.asarray(data.test.x[:5000])
     labels = None if data.test.labels is None else data.test.labels[:5000]
-    pair = tuple(sorted(order_units(model, x)[:2].tolist()))
+    batch, fixed, n, sampled = x, model, 64, {}
+    if model.condition is not None:  # a row of samples for each label; the grids are of one label
+        batch, known = {"x": x, "condition": labels}, known_values(model)
+        fixed, n = Given(model, known[-1]), 8 * len(known)
+        sampled = {"condition": np.repeat(known, 8), "n_cols": 8}
+    pair = tuple(sorted(order_units(model, batch)[:2].tolist()))
     drawings = {
-        "reconstructions.png": lambda: plot.reconstructions(model, x, 20),
-        "samples.png": lambda: plot.samples(model, 64),
-        "codes.png": lambda: plot.latent_scatter(model, x, labels),
-        "grid.png": lambda: plot.latent_grid(model, 15, pair, x=x),
-        "traversals.png": lambda: plot.traversals(model, x),
+        "reconstructions.png": lambda: plot.reconstructions(model, batch, 20),
+        "samples.png": lambda: plot.samples(model, n, **sampled),
+        "codes.png": lambda: plot.latent_scatter(model, batch, labels),
+        "grid.png": lambda: plot.latent_grid(fixed, 15, pair, x=x),
+        "traversals.png": lambda: plot.traversals(fixed, x),
         "training.png": lambda: plot.training_curves(history),
     }
     skip = set({1: ("codes.png", "grid.png"), 2: ("traversals.png",)}.get(model.latent_dim, ()))
@@ -521,7 +528,9 @@ class Run:
         """
         data = load_data(self.settings) if name is None else self._load(str(name))
         if len(data.test):
-            self.model.check_data(np.asarray(data.test.x[:1000]), f"the test split of {data.name}")
+            some = rows_of(conditioned(self.model, data.test), slice(1000))
+            some = tree.map_structure(np.asarray, some)
+            self.model.check_data(some, f"the test split of {data.name}")
         return data.binarized() if getattr(self.model.likelihood, "binarize", False) else data
 
     def _load(self, name):
@@ -539,10 +548,11 @@ class Run:
                 raise
         return load_data(replace(other, levels=self.levels))  # integers that may be grey levels
 
-    def examples(self, file):
+    def examples(self, file, condition=None):
         """Examples from a file, read as the run's own data, (n, *image_shape) float32.
 
         - file: an image, or an array (.npy, .npz)
+        - condition: of the examples, one value or n; with it comes a dict of x and condition
 
         Raises ValueError or FileNotFoundError where the model cannot take them.
         """
@@ -566,7 +576,7 @@ class Run:
             x = x[None]
         if shape[-1] == 1 and x.shape[1:] == shape[:-1]:
             x = x[..., None]
-        return self.model.check_data(x, str(file))
+        return self.model.check_data(x, str(file), condition=condition)
 
     def _scaled(self, x):
         """An array of values, scaled as those of the run's own data."""
@@ -585,7 +595,7 @@ class Run:
         - n_samples (int): importance samples per example; None: as in the settings
         - data: another `Dataset`
         """
-        x = (data or self.data()).test.x
+        x = (data or self.data()).test
         return report(self.model, x, n_samples or self.settings.n_samples)
 
     def complete(self):
@@ -619,9 +629,9 @@ def fit_sampler(run, name="mixture", seed=0):
     if name not in SAMPLERS:
         raise ValueError(f"there is no sampler {name!r}: choose {', '.join(SAMPLERS)}")
     keras.utils.set_random_seed(seed)
-    x = run.data().train.x
-    codes = [
-        run.model.encode(run.model.check_data(np.asarray(x[i : i + 4096]), once=True))
-        for i in range(0, len(x), 4096)
-    ]
+    split = run.data().train
+    x, codes = conditioned(run.model, split), []
+    for i in range(0, len(split), 4096):
+        some = tree.map_structure(np.asarray, rows_of(x, slice(i, i + 4096)))
+        codes.append(run.model.encode(run.model.check_data(some, once=True)))
     return getattr(sampler, SAMPLERS[name])().fit(np.concatenate(codes))

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
-from .block import Ordered, content_with_blocks
+from .block import Ordered, content_with_blocks, length
+from .condition import x_of
 from .file import locked, write_atomic
 from .model import LatentModel
 
@@ -42,7 +43,7 @@ def epoch_order(n, seed, epoch):
 def ordered_batches(arrays, batch_size, seed=0, first=0):
     """An endless stream of batches, tuples of (batch_size, ...) arrays, from batch `first` on.
 
-    - arrays: tuple of (n, ...) arrays, or of what is indexed like them
+    - arrays: tuple of (n, ...) arrays, of dicts of them, or of what is indexed like them
     - batch_size: int
     - seed (int): of the orders
     - first (int): number of the first batch
@@ -50,7 +51,7 @@ def ordered_batches(arrays, batch_size, seed=0, first=0):
     Returns `Ordered`.
     """
     return Ordered(
-        arrays, lambda epoch: epoch_order(len(arrays[0]), seed, epoch), batch_size, first
+        arrays, lambda epoch: epoch_order(length(arrays), seed, epoch), batch_size, first
     )
 
 # %% ../nbs/using/70_training.ipynb #0d8cf807
@@ -373,9 +374,9 @@ def likely_cause(model, x):
     """The likely cause of a loss that is not finite, and the remedy: half a sentence.
 
     - model: a Keras model with its last good weights
-    - x (n, ...): the batch that followed
+    - x (n, ...): the batch that followed, or a dict of its fields
     """
-    most, rate = np.abs(x).max(), float(ops.convert_to_numpy(model.optimizer.learning_rate))
+    most, rate = np.abs(x_of(x)).max(), float(ops.convert_to_numpy(model.optimizer.learning_rate))
     if not np.isfinite(most):
         return "the batch holds NaN or infinite values, so remove them from the data"
     if most > 1000:
@@ -414,7 +415,8 @@ def _failure(model, saver, arrays):
     else:
         where = f"from one of the batches {step + 1} to {until} of epoch {epoch + 1} on"
 
-    def largest(x):
+    def largest(batch):
+        x = x_of(batch)
         return np.abs(x).max() if np.isfinite(x).all() else np.inf
 
     first = epoch * order["steps"] + min(step, order["steps"] - 1)
@@ -428,11 +430,11 @@ def _failure(model, saver, arrays):
 # %% ../nbs/using/70_training.ipynb #7b87fefa
 def _order(model, arrays, batch_size, seed):
     """What a training must have in common with the checkpoint that it resumes from, a dict."""
-    some = [np.ascontiguousarray(a[:: max(1, len(a) // 100)]) for a in arrays]
+    some = [np.ascontiguousarray(a[:: max(1, len(a) // 100)]) for a in tree.flatten(arrays)]
     return {
-        "examples": len(arrays[0]),
+        "examples": length(arrays),
         "batch_size": batch_size,
-        "steps": math.ceil(len(arrays[0]) / batch_size),
+        "steps": math.ceil(length(arrays) / batch_size),
         "seed": seed,
         "data": zlib.crc32(b"".join(a.tobytes() for a in some)),
         "model": type(model).__name__,
@@ -467,7 +469,10 @@ def _check_options(options):
 
 def _prepared(model, x, y, weight):
     """The arrays x, (x, y) or (x, y, weight), and the model compiled and built for them."""
-    eager = isinstance(x, np.ndarray) or hasattr(x, "to_numpy") or ops.is_tensor(x)
+    if isinstance(x, dict) and isinstance(model, LatentModel):
+        x = model.check_data(x)  # a dict of fields, or x alone
+    fields = isinstance(x, dict) and isinstance(model, LatentModel)
+    eager = isinstance(x, np.ndarray) or hasattr(x, "to_numpy") or ops.is_tensor(x) or fields
     if not eager and not (hasattr(x, "shape") and hasattr(x, "__getitem__")):
         raise ValueError(
             "x is not an array: a resumable training draws its batches itself, so give it all"
@@ -479,12 +484,15 @@ def _prepared(model, x, y, weight):
         x = ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
     if weight is not None:
         weight = np.asarray(weight, "float32")
-        if weight.shape not in ((len(x),), (len(x), 1)):
+        n = length(x)
+        if weight.shape not in ((n,), (n, 1)):
             raise ValueError(
-                f"sample_weight has shape {weight.shape}, but there are {len(x)} examples:"
-                f" give one weight for each, shape ({len(x)},)"
+                f"sample_weight has shape {weight.shape}, but there are {n} examples:"
+                f" give one weight for each, shape ({n},)"
             )
-        weight, y = weight.reshape(len(x)), x if y is None else y
+        if y is None:
+            y = x["x"] if fields else x
+        weight = weight.reshape(n)
     if isinstance(model, LatentModel) and not model.compiled:
         model.compile()
     if not isinstance(model, LatentModel) and getattr(model, "steps_per_execution", 1) != 1:
@@ -497,23 +505,29 @@ def _prepared(model, x, y, weight):
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return tuple(
-        a if hasattr(a, "shape") else np.asarray(a) for a in (x, y, weight) if a is not None
+        a if hasattr(a, "shape") or isinstance(a, dict) else np.asarray(a)
+        for a in (x, y, weight)
+        if a is not None
     )
 
 
 def _split_off(arrays, share):
     """The arrays without their last rows, and those rows: Keras's `validation_split`."""
-    if not all(isinstance(a, np.ndarray) for a in arrays):
+    if not all(isinstance(a, np.ndarray) for a in tree.flatten(arrays)):
         raise ValueError("validation_split needs an array: give validation_data instead")
     if not 0 < share < 1:
         raise ValueError(f"validation_split is {share!r}, but it must be between 0 and 1")
-    rows = math.floor(len(arrays[0]) * (1 - share))
-    if rows == 0 or rows == len(arrays[0]):
+    n = length(arrays)
+    rows = math.floor(n * (1 - share))
+    if rows == 0 or rows == n:
         raise ValueError(
-            f"validation_split={share} of {len(arrays[0])} examples leaves one part empty:"
+            f"validation_split={share} of {n} examples leaves one part empty:"
             " give validation_data instead"
         )
-    return tuple(a[:rows] for a in arrays), tuple(a[rows:] for a in arrays)
+    return tuple(
+        tree.map_structure(lambda a: a[part], arrays)
+        for part in (slice(None, rows), slice(rows, None))
+    )
 
 
 def _find(path, order):
@@ -551,7 +565,8 @@ def fit_resumable(
     """Keras's `fit` with a checkpoint: the same call resumes a training that was cut off.
 
     - model: a compiled Keras model
-    - x: (n, ...) array, or an object that is indexed like one
+    - x: (n, ...) array, or an object that is indexed like one; for models of this package also
+      a dict of fields, such as {"x": ..., "condition": ...}
     - y: (n, ...) targets
     - path: .npz file of the checkpoint, read if it exists; None: none is written
     - epochs (int): in total, with those before the interruption
@@ -579,7 +594,8 @@ def fit_resumable(
         epoch, step = (found[1]["epoch"], found[1]["step"]) if found else (0, 0)
         saver = Checkpoint(path, order, callbacks, minutes, every, found)
         if found and step and f"metric/{len(model.metrics_variables):04d}" in found[0]:
-            model.test_on_batch(*(a[:1] for a in arrays))  # makes TensorFlow create them
+            # makes TensorFlow create them
+            model.test_on_batch(*tree.map_structure(lambda a: a[:1], arrays))
         stream = ordered_batches(arrays, batch_size, seed, epoch * order["steps"] + step)
         plain = {
             "x": iter(stream),
