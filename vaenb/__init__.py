@@ -17,6 +17,10 @@ _NAMES = {
     "aggregate": ["BetaTC", "DIP", "InfoVAE", "WAE"],
     "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior"],
     "posterior": ["FullNormal", "FlowPosterior"],
+    "quantize": [
+        *("VectorQuantizer", "FiniteScalarQuantizer", "ResidualQuantizer", "TokenSampler"),
+        "conv_map",
+    ],
     "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
     "recipes": ["recipe", "RECIPES", "load_model"],
     "likelihood": [
