@@ -62,6 +62,8 @@ SMALLER = {
     "miwae": {"m": 2, "k": 3},
     "piwae": {"m": 2, "k": 3},
     "ciwae": {"k": 6},
+    "vq-vae": {"n_codes": 8},
+    "rq-vae": {"n_stages": 2, "n_codes": 8},
 }
 
 

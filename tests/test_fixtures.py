@@ -19,7 +19,7 @@ import vaenb
 FOLDER = Path(__file__).parent / "fixtures"
 X = np.random.default_rng(0).random((6, 6)).astype("float32").round(2)
 CONDITION = [0, 1, 2, 0, 1, 2]
-SMALL = {"k": 4, "m": 2, "n_components": 3, "n_layers": 1}
+SMALL = {"k": 4, "m": 2, "n_components": 3, "n_layers": 1, "n_codes": 4}
 
 
 def write(name):

@@ -8,10 +8,11 @@ __all__ = ['PENALTIES', 'l1_penalty', 'kl_sparsity', 'contraction_penalty', 'l2_
 
 # %% ../nbs/models/20_autoencoder.ipynb #c16eb749
 import keras
+import numpy as np
 from keras import layers, ops
 
 from .distribution import Point, sum_event
-from .field import Condition
+from .field import Condition, EncodedCondition
 from .likelihood import Conditional, Normal
 from vaenb.model import (
     LatentModel,
@@ -22,8 +23,10 @@ from vaenb.model import (
     directed_mean,
     parts_for,
     probe,
+    training_array,
 )
 from .network import last_activation, network_for
+from .shapes import ceil_div
 
 # %% ../nbs/models/20_autoencoder.ipynb #c91cb909
 def l1_penalty(code):
@@ -79,7 +82,8 @@ class LinearCode(Conditional):
     """The bottleneck of a plain autoencoder: one dense layer from the features to the code.
 
     Another bottleneck is a part whose `given(features)` returns a `Distribution`, and whose
-    `extra` is added to the loss.
+    `extra` is added to the loss. Where it has `trackers()`, a list of metrics, each is updated
+    with the attribute of its name of that distribution.
 
     - activation: of the code; None: linear
     """
@@ -173,6 +177,7 @@ class Autoencoder(LatentModel):
         bottleneck = bottleneck or LinearCode("sigmoid" if sparsity else None)
         self.bottleneck = bottleneck.bind(self.code_shape)
         self.trackers = [directed_mean("reconstruction", "max"), directed_mean("penalty", "min")]
+        self.trackers += self.bottleneck.trackers() if hasattr(bottleneck, "trackers") else []
         self.build_if_known()
 
     loss_of_logits = False  # until `compile` says otherwise
@@ -199,13 +204,13 @@ class Autoencoder(LatentModel):
         - missing (bool): whether NaN in the data means "not observed"
         - `**options`: the further arguments of the constructor
         """
-        condition = None if condition is None else Condition.for_data(condition)
+        given, condition = condition, None if condition is None else Condition.for_data(condition)
         dim = 0 if condition is None else condition.dim
         likelihood = likelihood or Normal(1.0)
         encoder, decoder, likelihood = parts_for(
             data, latent_dim, network, likelihood, missing, dim
         )
-        return cls(
+        model = cls(
             likelihood.event_shape,
             latent_dim,
             network=(encoder, decoder),
@@ -214,6 +219,7 @@ class Autoencoder(LatentModel):
             missing=missing,
             **options,
         )
+        return model.adapt(training_array(data), given)
 
     # Shapes and parts
 
@@ -225,6 +231,34 @@ class Autoencoder(LatentModel):
     def build_parts(self):
         "Creates the bottleneck's weights."
         probe(lambda h: self.bottleneck.given(h).mean(), self.feature_shapes[0])
+
+    def adapt(self, x, condition=None):
+        """Itself, after its bottleneck has taken what it needs from the features of the data.
+
+        - x (n, *image_shape): training data; at most 10,000 examples of it are looked at
+        - condition: as `for_data` was given; None where the model has none
+        """
+        if self.bottleneck.ready or (self.condition is not None and condition is None):
+            return self
+        step = ceil_div(len(x), 10_000)
+        some = None if condition is None else self.condition.encode(condition, len(x))[::step]
+        some = some if some is None else some.view(EncodedCondition)
+        batch = self.check_data(np.asarray(x[::step]), condition=some)
+        self.bottleneck.adapt(self.run("encoded", batch, batch_size=self.rows))
+        return self
+
+    def encoded(self, batch):
+        """The encoder's features, (n, ...).
+
+        - batch: tensor x, or a dict of tensors
+        """
+        return self.encoder(self.encoder_inputs(self.split(batch, settle=False)))
+
+    def adapt_if_needed(self, x):
+        "Lets a bottleneck see the data that has not seen any."
+        given = x if isinstance(x, dict) else {"x": x}
+        if isinstance(given["x"], np.ndarray):
+            self.adapt(given["x"], given.get("condition"))
 
     def check_targets(self, x, y, name="y"):
         "The targets as an array, or None; ValueError where a model with other outputs has none."
@@ -264,6 +298,55 @@ class Autoencoder(LatentModel):
         """
         activation = "linear" if self.output_activation == "auto" else self.output_activation
         return keras.activations.get(activation)(out)
+
+    def quantizer(self):
+        "The bottleneck, where its codes have tokens; else a ValueError."
+        if not hasattr(self.bottleneck, "codes_of"):
+            raise ValueError(
+                f"{self.bottleneck} has no tokens: make the model with a bottleneck that has, "
+                "for_data(x, bottleneck=VectorQuantizer())"
+            )
+        return self.bottleneck
+
+    def token_tensors(self, batch):
+        "The tokens of each example, int32 (n, *token_shape)."
+        return self.code_of(self.split(batch, settle=False)).tokens
+
+    def token_codes(self, tokens):
+        "The codes that tokens stand for, (n, *code_shape)."
+        return self.bottleneck.codes_of(tokens)
+
+    def tokens(self, x, condition=None):
+        """The tokens of `x`, int32 (n, *token_shape); ValueError where the codes have none.
+
+        - x (n, *image_shape)
+        - condition: as `for_data` was given; None where the model has none
+        """
+        self.quantizer()
+        return self.run(
+            "token_tensors", self.check_data(x, condition=condition), batch_size=self.rows
+        )
+
+    def decode(self, z=None, condition=None, *, tokens=None):
+        """The likelihood's means for codes or for tokens, (n, *target_shape).
+
+        - z (n, *code_shape): codes; None where tokens are given
+        - condition: as `for_data` was given; None where the model has none
+        - tokens (n, *token_shape): whole numbers, as `tokens(x)` gives them
+        """
+        if (z is None) == (tokens is None):
+            raise ValueError("decode takes codes or tokens: decode(z) or decode(tokens=...)")
+        if tokens is not None:
+            tokens = self.quantizer().check_tokens(tokens)
+            z = self.run("token_codes", tokens, batch_size=self.rows)
+        return super().decode(z, condition)
+
+    def codes_from(self, sampler, n, seed=None):
+        "Codes that a sampler has drawn, as codes or as tokens, (n, *code_shape)."
+        drawn = sampler.sample(n, seed=seed)
+        if not getattr(sampler, "of_tokens", False):
+            return drawn
+        return self.run("token_codes", self.quantizer().check_tokens(drawn), batch_size=self.rows)
 
     def contraction(self, fields, noise, training):
         "`contraction_penalty` of the encoder; both evaluations share their dropout masks."
@@ -325,6 +408,7 @@ class Autoencoder(LatentModel):
             "logits": logits,
             "features": self.activated(logits),
             "penalty": self.penalty(code, fields, noise, training),
+            **{tracker.name: getattr(code, tracker.name) for tracker in self.trackers[2:]},
         }
 
     # Training
@@ -384,6 +468,7 @@ class Autoencoder(LatentModel):
             "loss": y_pred["penalty"] - log_px_z,
             "reconstruction": log_px_z,
             "penalty": y_pred["penalty"],
+            **{tracker.name: y_pred[tracker.name] for tracker in self.trackers[2:]},
         }
         if self.own_loss:
             return super().compute_loss(x, y, terms, sample_weight, training)

@@ -579,6 +579,15 @@ class LatentModel(keras.Model):
             "and pass it, sample(n, sampler=MixtureSampler().fit(model.encode(x)))"
         )
 
+    def codes_from(self, sampler, n, seed=None):
+        """Codes that a sampler has drawn, (n, *code_shape).
+
+        - sampler: a fitted density of codes with `sample(n, seed)`
+        - n (int): how many
+        - seed: int, or None for fresh ones
+        """
+        return sampler.sample(n, seed=seed)
+
     def sample(self, n, seed=None, temperature=1.0, sampler=None, *, condition=None, mean=True):
         """New examples, (n, *target_shape), from codes of the prior or of the sampler.
 
@@ -603,7 +612,7 @@ class LatentModel(keras.Model):
                 f"{type(sampler).__name__} draws codes as it was fitted"
             )
         else:
-            z = sampler.sample(n, seed=seed)
+            z = self.codes_from(sampler, n, seed)
         if mean:
             return self.decode(z, condition)
         fresh = seed is None or hasattr(seed, "next")

@@ -21,6 +21,7 @@ from .likelihood import Normal
 from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, StickingTheLanding
 from .posterior import FlowPosterior, FullNormal
 from .prior import FlowPrior, MixtureOfNormals, VampPrior
+from .quantize import FiniteScalarQuantizer, ResidualQuantizer, VectorQuantizer
 from .vae import ELBO, VAE, DiagonalNormal, StandardNormal
 
 # %% ../nbs/models/40_recipes.ipynb #999ff4ea
@@ -119,6 +120,30 @@ _autoencoders = (
         Autoencoder,
         l2=0.03,
         decoder_gradient=0.01,
+    ),
+    _row(
+        "vq-vae",
+        "codes from a learned codebook",
+        "van den Oord et al. 2017",
+        "https://arxiv.org/abs/1711.00937",
+        Autoencoder,
+        bottleneck=(VectorQuantizer, {"n_codes": 64}),
+    ),
+    _row(
+        "fsq-ae",
+        "codes rounded to fixed levels",
+        "Mentzer et al. 2023",
+        "https://arxiv.org/abs/2309.15505",
+        Autoencoder,
+        bottleneck=(FiniteScalarQuantizer, {"levels": 8}),
+    ),
+    _row(
+        "rq-vae",
+        "codes quantised in stages",
+        "Lee et al. 2022",
+        "https://arxiv.org/abs/2203.01941",
+        Autoencoder,
+        bottleneck=(ResidualQuantizer, {"n_stages": 4, "n_codes": 32}),
     ),
 )
 
