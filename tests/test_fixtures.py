@@ -25,13 +25,13 @@ def write(name):
     """Trains the recipe for a moment and saves it, with the codes that it gives."""
     row = vaenb.RECIPES[name]
     numbers = {}
-    for part in row.all_parts().values():
-        if isinstance(part, tuple) and isinstance(part[0], type):
+    for role, part in row.all_parts().items():
+        if role != "bottleneck" and isinstance(part, tuple) and isinstance(part[0], type):
             numbers |= {k: SMALL[k] for k in part[0].arguments if k in SMALL}
     keras.utils.set_random_seed(0)
     x = np.tile(X, (10, 1))
-    network = vaenb.dense([4])
-    model = vaenb.recipe(name, x, 2, network=network, **numbers)
+    own = {} if "network" in row.parts else {"network": vaenb.dense([4])}
+    model = vaenb.recipe(name, x, 2, **own, **numbers)
     model.fit(x, epochs=2, verbose=0)
     model.save(FOLDER / f"{name}.keras")
     codes = model.encode(X).tolist()

@@ -15,6 +15,7 @@ _NAMES = {
         *("FreeBits", "Capacity", "IWAE", "MIWAE", "PIWAE", "CIWAE", "StickingTheLanding", "DReG")
     ],
     "aggregate": ["BetaTC", "DIP", "InfoVAE", "WAE"],
+    "bottleneck": ["TopK", "BatchTopK", "JumpReLU", "Matryoshka", "dictionary"],
     "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior"],
     "posterior": ["FullNormal", "FlowPosterior"],
     "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
