@@ -26,14 +26,15 @@ def write(name):
     """Trains the recipe for a moment and saves it, with the codes that it gives."""
     row = vaenb.RECIPES[name]
     numbers = {}
-    for part in row.all_parts().values():
+    for role, part in row.all_parts().items():
         if isinstance(part, tuple) and isinstance(part[0], type):
-            numbers |= {k: SMALL[k] for k in part[0].arguments if k in SMALL}
+            known = set(SMALL) - ({"k"} if role == "bottleneck" else set())
+            numbers |= {k: SMALL[k] for k in part[0].arguments if k in known}
     keras.utils.set_random_seed(0)
     x = np.tile(X, (10, 1))
-    network = vaenb.dense([4])
+    own = {} if "network" in row.parts else {"network": vaenb.dense([4])}
     given = {"condition": 10 * CONDITION} if row.parts.get("condition") else {}
-    model = vaenb.recipe(name, x, 2, network=network, **numbers, **given)
+    model = vaenb.recipe(name, x, 2, **own, **numbers, **given)
     model.fit(x, epochs=2, verbose=0, **given)
     model.save(FOLDER / f"{name}.keras")
     codes = encode(model).tolist()

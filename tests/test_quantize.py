@@ -1,4 +1,4 @@
-"""Quantised codes in all that a model does: streams, conditions, missing values, files, samplers."""
+"""Quantised codes in all that a model does: streams, conditions, files, samplers."""
 
 import keras
 import numpy as np

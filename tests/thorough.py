@@ -16,6 +16,7 @@ ROTATION = os.environ.setdefault("VAENB_ROTATION", str(datetime.date.today().too
 KINDS = {
     "autoencoder": ("ae", "denoising-ae", "sparse-ae", "contractive-ae", "rae-l2", "rae-gp"),
     "codebook": ("vq-vae", "rq-vae"),
+    "sparse code": ("topk-sae", "batch-topk-sae", "jumprelu-sae", "matryoshka-sae"),
     "bound": ("vae", "beta-vae", "annealed-vae", "cyclical-vae", "free-bits-vae", "stl-vae"),
     "several samples": ("iwae", "miwae", "piwae", "ciwae", "dreg-iwae"),
     "whole batches": ("beta-tcvae", "dip-vae-i", "dip-vae-ii", "info-vae", "wae-mmd"),

@@ -83,7 +83,9 @@ class LinearCode(Conditional):
 
     Another bottleneck is a part whose `given(features)` returns a `Distribution`, and whose
     `extra` is added to the loss. Where it has `trackers()`, a list of metrics, each is updated
-    with the attribute of its name of that distribution.
+    with the attribute of its name of that distribution. It may have `connect(model)`, which
+    is called when the model is built, and `penalty(model, y_pred, target, condition, training)`,
+    a further cost (n,) in nats.
 
     - activation: of the code; None: linear
     """
@@ -229,7 +231,9 @@ class Autoencoder(LatentModel):
         return self.target_dim
 
     def build_parts(self):
-        "Creates the bottleneck's weights."
+        "Connects the bottleneck where it asks for that, and creates its weights."
+        if hasattr(self.bottleneck, "connect"):
+            self.bottleneck.connect(self)
         probe(lambda h: self.bottleneck.given(h).mean(), self.feature_shapes[0])
 
     def adapt(self, x, condition=None):
@@ -402,7 +406,9 @@ class Autoencoder(LatentModel):
         seed = self.train_seed if training else self.eval_seed
         z = code.sample(1, seed)
         logits = super().features(z, fields["condition"], training)[:, 0]
+        out = {} if not hasattr(code, "activations") else {"activations": code.activations}
         return {
+            **out,
             "x": fields["x"] if fields["mask"] is None else _with_nan(fields),
             "code": code.mean(),
             "logits": logits,
@@ -464,10 +470,14 @@ class Autoencoder(LatentModel):
         "The mean loss as Keras aggregates it; with a loss of Keras's, that loss and the penalties."
         target = self.wanted(y, y_pred)
         log_px_z = self.log_prob_of(target, y_pred["features"], training)
+        penalty = y_pred["penalty"]
+        if hasattr(self.bottleneck, "penalty"):
+            condition = x.get("condition") if isinstance(x, dict) else None
+            penalty = penalty + self.bottleneck.penalty(self, y_pred, target, condition, training)
         terms = {
-            "loss": y_pred["penalty"] - log_px_z,
+            "loss": penalty - log_px_z,
             "reconstruction": log_px_z,
-            "penalty": y_pred["penalty"],
+            "penalty": penalty,
             **{tracker.name: y_pred[tracker.name] for tracker in self.trackers[2:]},
         }
         if self.own_loss:

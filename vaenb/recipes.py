@@ -16,6 +16,7 @@ import keras
 
 from .aggregate import DIP, WAE, BetaTC, InfoVAE
 from .autoencoder import Autoencoder
+from .bottleneck import BatchTopK, JumpReLU, Matryoshka, TopK, dictionary
 from .condition import named_condition
 from .likelihood import Normal
 from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, StickingTheLanding
@@ -144,6 +145,42 @@ _autoencoders = (
         "https://arxiv.org/abs/2203.01941",
         Autoencoder,
         bottleneck=(ResidualQuantizer, {"n_stages": 4, "n_codes": 32}),
+    ),
+    _row(
+        "topk-sae",
+        "the k largest of many atoms",
+        "Gao et al. 2024",
+        "https://arxiv.org/abs/2406.04093",
+        Autoencoder,
+        network=dictionary(),
+        bottleneck=(TopK, {}),
+    ),
+    _row(
+        "batch-topk-sae",
+        "k atoms on average",
+        "Bussmann et al. 2024",
+        "https://arxiv.org/abs/2412.06410",
+        Autoencoder,
+        network=dictionary(),
+        bottleneck=(BatchTopK, {}),
+    ),
+    _row(
+        "jumprelu-sae",
+        "a learned threshold for each atom",
+        "Rajamanoharan et al. 2024",
+        "https://arxiv.org/abs/2407.14435",
+        Autoencoder,
+        network=dictionary(),
+        bottleneck=(JumpReLU, {"weight": 0.03}),
+    ),
+    _row(
+        "matryoshka-sae",
+        "prefixes of the code that reconstruct",
+        "Bussmann et al. 2025",
+        "https://arxiv.org/abs/2503.17547",
+        Autoencoder,
+        network=dictionary(),
+        bottleneck=(Matryoshka, {}),
     ),
 )
 
