@@ -278,6 +278,11 @@ def test_headings_get_the_identifiers_of_pandoc():
     assert translation.heading_ids(cells)["a"] == re.findall(r'<section id="([^"]+)"', body)
 
 
+def test_punctuation_stays_with_a_short_formula():
+    words = "$x$。 $a$ `$b$，` $$y$$，$\\log p_\\theta(x\\mid z)$，\n\n```sh\n$c$，\n```"
+    assert translation.together(words) == words.replace("$x$。", "[$x$。]{.together}")
+
+
 def test_quarto_gets_a_sidebar_and_a_bar_for_the_edition(project, pages):
     pages()
     translated, known = translation.usable(project), translation.phrases(project)

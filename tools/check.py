@@ -152,7 +152,9 @@ def main():
         print(line, file=sys.stderr)
     if trouble:
         sys.exit(1)
-    print("Modules, notebooks and README are in step; ruff finds nothing.", flush=True)
+    print(
+        "Modules, notebooks, README and translations are in step; ruff finds nothing.", flush=True
+    )
     if args.quick:
         return
     with tempfile.TemporaryDirectory(prefix="vaenb") as folder:

@@ -38,6 +38,9 @@ HEADING = re.compile(r"^(#{1,6})[ \t]+(.*?)[ \t]*$", re.M)
 LINK = re.compile(r"(\]\()([^)\s]+)")
 MATH = re.compile(r"\$\$.+?\$\$|\$(?! )(?:\\.|[^$\\])+?(?<! )\$(?!\d)", re.S)
 
+PUNCTUATED = re.compile(rf"`[^`]*`|({MATH.pattern})([，。；：、！？）]?)", re.S)
+SHORT = 16  # letters of TeX; a longer formula may be broken
+
 
 def text(value):
     return value if isinstance(value, str) else "".join(value or [])
@@ -251,6 +254,17 @@ def with_ids(words, ids):
     return outside_fences(lambda part: HEADING.sub(mark, part), words)
 
 
+def together(words):
+    "Short formulas tied to the Chinese punctuation after them, which must not begin a line."
+
+    def tie(match):
+        formula, mark = match[1] or "", match[2]
+        short = len(formula) <= SHORT and not formula.startswith("$$")
+        return f"[{formula}{mark}]{{.together}}" if mark and short else match[0]
+
+    return outside_fences(lambda part: PUNCTUATED.sub(tie, part), words)
+
+
 def in_english(words):
     "Markdown marked as English, its headings left where the table of contents finds them."
     made = []
@@ -293,8 +307,9 @@ def translate(name, cells, words, known, translated):
         cell, key = dict(cell), cell.get("id")
         source = text(cell["source"])
         if cell["cell_type"] == "markdown" and key is not None:
-            marked = with_ids(words.get((key, ""), source), ids.get(key, []))
-            marked = marked if (key, "") in words else in_english(marked)
+            chinese = words.get((key, ""))
+            marked = with_ids(together(chinese) if chinese else source, ids.get(key, []))
+            marked = marked if chinese else in_english(marked)
             cell["source"] = relinked(marked, name, translated)
         elif cell["cell_type"] == "code":
             lines = source.splitlines(keepends=True)
