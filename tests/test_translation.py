@@ -326,6 +326,25 @@ def test_quarto_gets_a_sidebar_and_a_bar_for_the_edition(project, pages):
     )
 
 
+def test_the_search_index_of_quarto_holds_both_languages(pages, project):
+    out = pages()
+    chinese, english = "隐变量" * 999, "latent " * 999
+    entries = [
+        {"href": "index.zh.html#start", "text": chinese},
+        {"href": "index.html#start", "text": english},
+    ]
+    names = ("index", "index.zh")
+    sources = {f"{name}.ipynb": ({"out": f"{name}.html"}, []) for name in names}
+    book = site.Book(None, None, sources, "", "", "", translated=["index.ipynb"])
+    (out / "search.json").write_text(json.dumps(entries))
+    assert list(site.check_search(book, out)) == []
+    assert [site.excerpt(entry) for entry in entries] == [site.CHARACTERS, site.EXCERPT]
+    (out / "search.json").write_text(json.dumps(entries[1:]))
+    assert list(site.check_search(book, out)) == [
+        "search.json: has no Chinese words of index.zh.html."
+    ]
+
+
 def test_the_chinese_readme_follows_the_same_catalogue(project):
     readme.main([], project)
     english, chinese = (project / name for name in ("README.md", "README.zh.md"))

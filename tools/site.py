@@ -46,7 +46,7 @@ from sitepages import Book, options, render, typeset  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 NPM = ["katex@0.16.22", "axe-core@4.10.3"]
 LONG = 40  # lines; longer code is folded
-EXCERPT = 1000  # letters of each section that Quarto's search index keeps
+EXCERPT, CHARACTERS = 800, 400  # letters, Chinese ones, of a section that the search index keeps
 
 
 # ---- nbdev: notebooks -> processed notebooks -----------------------------------------------------
@@ -426,6 +426,23 @@ def load(proc, pages):
     return sources
 
 
+def excerpt(entry):
+    "How much of an entry's text the search index keeps: of both languages about as many words."
+    chinese = f".{translation.LANGUAGE}.html" in entry.get("href", "")
+    return CHARACTERS if chinese else EXCERPT
+
+
+def check_search(book, out):
+    "Sentences about the pages of the Chinese edition whose words Quarto's search does not find."
+    index = out / "search.json"
+    entries = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+    for name in book.translated if index.exists() else ():
+        page = book.sources[translation.sibling(name)][0]["out"]
+        texts = [e.get("text", "") for e in entries if e.get("href", "").split("#")[0] == page]
+        if not re.search("[\u4e00-\u9fff]", "".join(texts)):
+            yield f"search.json: has no Chinese words of {page}."
+
+
 def finish(book, out):
     """What both renderers need beside their pages: formulas, a short search index, the notebooks
     to download, and llms.txt."""
@@ -438,7 +455,7 @@ def finish(book, out):
         typeset(out, book.katex)
     if (search := out / "search.json").exists():
         entries = json.loads(search.read_text(encoding="utf-8"))
-        entries = [{**entry, "text": entry["text"][:EXCERPT]} for entry in entries]
+        entries = [{**entry, "text": entry["text"][: excerpt(entry)]} for entry in entries]
         search.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
     (out / "downloads").mkdir()
     lines = [f"# {book.title}", "", f"> {book.description}", "", "## Chapters", ""]
@@ -451,13 +468,20 @@ def finish(book, out):
     (out / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def plain_code(page):
+    "What stands in a page's code blocks, without comments: those of the prose are translated."
+    return re.sub(r"\s*#.*", "", "".join(Page(page).code))
+
+
 def check_editions(book, out):
     "Sentences about the pages of the Chinese edition whose code is not that of the English one."
     for name in book.translated:
         english, chinese = (
             book.sources[page][0]["out"] for page in (name, translation.sibling(name))
         )
-        if Page(out / english).code != Page(out / chinese).code:
+        if not (out / chinese).exists():
+            yield f"{chinese}: was not built."
+        elif plain_code(out / english) != plain_code(out / chinese):
             yield f"{chinese}: its code and outputs differ from those of {english}."
 
 
@@ -481,8 +505,10 @@ def official(book, proc, out, axe=None):
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(proc / "_docs", out)
     finish(book, out)
+    problems = [*check_editions(book, out), *check_search(book, out)]
     with served(out) as base:
-        return check_site(out, book.url, book.unclear) + open_pages(out, axe, base)
+        problems += check_site(out, book.url, book.unclear)
+        return problems + open_pages(out, axe, base)
 
 
 def open_pages(folder, axe=None, base=None):
