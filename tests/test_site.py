@@ -627,6 +627,7 @@ def test_the_book_has_no_defects_from_files_and_from_a_server(tmp_path, chromium
         shutil.copy(ROOT / name, root)
     (root / "nbs" / "_quarto.yml").symlink_to("../_quarto.yml")
     shutil.copytree(ROOT / "vaenb", root / "vaenb", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "translations", root / "translations")
     run = make_docs(root)
     assert run.returncode == 0, run.stdout + run.stderr
     with sitecheck.served(root / "_docs") as base:

@@ -1,7 +1,7 @@
 """Render nbs/index.ipynb to README.md, and its figures to nbs/images/, so that they never disagree.
 
-python tools/readme.py            # write README.md
-python tools/readme.py --check    # write nothing; exit 1 when README.md is out of step
+python tools/readme.py            # write README.md and, from translations/zh/index.md, README.zh.md
+python tools/readme.py --check    # write nothing; exit 1 when one of them is out of step
 """
 
 import argparse
@@ -11,10 +11,17 @@ import re
 import sys
 from pathlib import Path
 
+import translation
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTICE = (
     "<!-- Rendered from nbs/index.ipynb by tools/readme.py: edit the notebook, then run "
     "`make readme`. -->"
+)
+CHINESE = "README.zh.md"
+NOTICE_CHINESE = (
+    "<!-- Rendered from nbs/index.ipynb and translations/zh/index.md by tools/readme.py: edit "
+    "these, then run `make readme`. -->"
 )
 LINK = re.compile(r"(\]\()([^)\s]+)")
 IMAGE = re.compile(r"""(<img\b[^>]*?\bsrc=["'])([^"']+)""")
@@ -83,10 +90,12 @@ def code(cell, folder, pictures):
         yield from outputs(cell, folder, alt, pictures)
 
 
-def render(notebook, folder="nbs"):
-    "README.md's text for a notebook that lies in `folder`, and its pictures by name."
-    blocks, pictures = [NOTICE], {}
-    for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]:
+def render(notebook, folder="nbs", words=None, switch=""):
+    """README.md's text for a notebook that lies in `folder`, and its pictures by name; with
+    `words`, in their language as far as they go. `switch` is the link to the other language."""
+    blocks, pictures = [NOTICE if words is None else NOTICE_CHINESE, switch], {}
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    for cell in cells if words is None else translation.in_place(cells, words):
         if cell["cell_type"] == "markdown":
             blocks.append(relocate(text(cell["source"]).strip(), folder))
         elif cell["cell_type"] == "code":
@@ -103,9 +112,15 @@ def main(argv=None, root=ROOT):
     notebook, readme = root / "nbs" / "index.ipynb", root / "README.md"
     if not notebook.exists():
         sys.exit("README.md is rendered from nbs/index.ipynb, which does not exist.")
-    rendered, pictures = render(notebook)
+    words = translation.usable(root).get("index.ipynb")
+    rendered, pictures = render(notebook, switch=f"[中文]({CHINESE})" if words else "")
+    translated = {}
+    if words:
+        chinese, _ = render(notebook, words=words, switch=f"[English]({readme.name})")
+        translated[root / CHINESE] = chinese.encode()
     wanted = {
         readme: rendered.encode(),
+        **translated,
         **{root / "nbs" / name: png for name, png in pictures.items()},
     }
     stale = [

@@ -24,7 +24,9 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import translation  # noqa: E402
 from sitecheck import (  # noqa: E402
+    Page,
     check_browser,
     check_site,
     check_sources,
@@ -44,7 +46,7 @@ from sitepages import Book, options, render, typeset  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 NPM = ["katex@0.16.22", "axe-core@4.10.3"]
 LONG = 40  # lines; longer code is folded
-EXCERPT = 1000  # letters of each section that Quarto's search index keeps
+EXCERPT, CHARACTERS = 800, 400  # letters, Chinese ones, of a section that the search index keeps
 
 
 # ---- nbdev: notebooks -> processed notebooks -----------------------------------------------------
@@ -109,13 +111,17 @@ def front_matter(source):
     return (yaml.safe_load(match[1]) or {}, source[match.end() :]) if match else ({}, source)
 
 
-def prepare(proc, nbs, index, package):
+def prepare(proc, nbs, index, package, translated=None, known=None):
     """Mend the processed notebooks for both renderers; returns {name: title, description, out, shown (the documented symbols)}.
 
     Symbols become links, what `show_doc` gets wrong is put right, long code and code that only draws is folded, HTML outputs become
     raw Markdown (Quarto would load jQuery from another host for them), and a link to the notebook is added. Every text is written
-    as a list of lines: of a string, Quarto loses the newlines.
+    as a list of lines: of a string, Quarto loses the newlines. A notebook of `translated` (`usable` of tools/translation.py)
+    becomes a second page, 82_first_vae.zh.ipynb beside 82_first_vae.ipynb; `known` translates the words of the navigation.
     """
+    translated, known = translated or {}, known or {}
+    for path in proc.rglob(f"*.{translation.LANGUAGE}.ipynb"):
+        path.unlink()  # of an earlier build
     notebooks = {
         p.relative_to(proc): json.loads(p.read_text(encoding="utf-8"))
         for p in sorted(proc.rglob("*.ipynb"))
@@ -130,16 +136,109 @@ def prepare(proc, nbs, index, package):
         for cell, following in zip(nb["cells"], nb["cells"][1:] + [None]):
             mend_show_doc(cell, following)
             mend_outputs(cell, lambda words, page=name.as_posix(): link(words, page, targets))
-            if cell["cell_type"] == "markdown":
-                words = link(text(cell["source"]), name.as_posix(), targets)
-                cell["source"] = keep_lines(words)
-        if (nbs / name).exists():
-            href = f"{'../' * (len(name.parts) - 1)}downloads/{name.name}"
-            words = f'<p><a class="notebook" href="{href}" download>Download this notebook</a></p>'
-            source = keep_lines(f"```{{=html}}\n{words}\n```")
-            nb["cells"].insert(1, {"cell_type": "markdown", "metadata": {}, "source": source})
+        page = name.as_posix()
+        if page in translated:
+            words = translated[page]
+            cells = translation.translate(page, nb["cells"], words, known, translated)
+            for cell in cells:
+                cell["source"] = keep_lines(cell["source"])
+                mend_outputs(cell, lambda words: words)
+            pages[translation.sibling(page)] = meta = translated_meta(
+                nbs / name, pages[page], words
+            )
+            cells = finished(cells, name, nbs, targets, pages[page]["out"], known, translated)
+            cells[0] = {**cells[0], "source": keep_lines(f"---\n{front(meta)}---\n")}
+            whole = json.dumps({**nb, "cells": cells})
+            (proc / translation.sibling(page)).write_text(whole, encoding="utf-8")
+        other = pages[translation.sibling(page)]["out"] if page in translated else None
+        nb["cells"] = finished(nb["cells"], name, nbs, targets, other)
         (proc / name).write_text(json.dumps(nb), encoding="utf-8")
     return pages
+
+
+def finished(cells, name, nbs, targets, other=None, known=None, translated=()):
+    """A page's cells with symbols linked, and below the title the links to the notebook and to
+    the other edition."""
+    made = []
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            linked = link(text(cell["source"]), name.as_posix(), targets)
+            linked = translation.relinked(linked, name.as_posix(), translated)
+            cell = {**cell, "source": keep_lines(linked)}
+        made.append(cell)
+    if (nbs / name).exists():
+        href = f"{'../' * (len(name.parts) - 1)}downloads/{name.name}"
+        label = translation.phrase("Download this notebook", known or {})
+        words = f'<a class="notebook" href="{href}" download>{label}</a>'
+        if other:
+            language, label = ("zh", "中文") if known is None else ("en", "English")
+            target = os.path.basename(other)
+            words += f' <a class="edition" href="{target}" lang="{language}" hreflang="{language}">{label}</a>'
+        source = keep_lines(f"```{{=html}}\n<p>{words}</p>\n```")
+        made.insert(1, {"cell_type": "markdown", "metadata": {}, "source": source})
+    return made
+
+
+def translated_meta(notebook, meta, words):
+    "Title, description and place of a page's Chinese edition."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    first = next(cell["id"] for cell in cells if cell["cell_type"] == "markdown")
+    title, description = translation.title(words.get((first, ""), ""))
+    return {
+        **meta,
+        "title": title or meta["title"],
+        "description": description or meta["description"],
+        "out": translation.sibling(meta["out"]),
+        "lang": translation.LANGUAGE,
+    }
+
+
+def front(meta):
+    "The front matter of a translated page."
+    head = {"title": meta["title"], "description": meta["description"]}
+    head |= {
+        "output-file": os.path.basename(meta["out"]),
+        "lang": meta["lang"],
+        "sidebar": meta["lang"],
+    }
+    return yaml.safe_dump(head, allow_unicode=True, sort_keys=False, width=10_000)
+
+
+def second_sidebar(proc, translated, known):
+    "Quarto's navigation of the Chinese edition: a second sidebar, beside the one of the book."
+    path = proc / "_quarto.yml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sidebar = {**config["website"]["sidebar"], "id": "book"}
+    contents = translation.navigation(sidebar["contents"], translated, known)
+    config["website"]["sidebar"] = [
+        sidebar,
+        {**sidebar, "id": translation.LANGUAGE, "contents": contents},
+    ]
+    path.unlink()  # it may be a link to the project's own
+    path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def translate_navbar(page, meta, book):
+    "The links of Quarto's bar, which is one for the whole site, on a page of the Chinese edition."
+    here = os.path.dirname(meta["out"])
+    editions = {
+        os.path.relpath(book.sources[name][0]["out"], here or "."): os.path.relpath(
+            book.sources[translation.sibling(name)][0]["out"], here or "."
+        )
+        for name in book.translated
+    }
+
+    def move(match):
+        href = editions.get(match[2].removeprefix("./"), match[2])
+        return match[1] + href
+
+    def relabel(match):
+        return match[1] + translation.phrase(match[2], book.known) + match[3]
+
+    head, bar, rest = re.split(r"(?s)(<nav class=\"navbar.*?</nav>)", page, maxsplit=1)
+    bar = re.sub(r'(<a\b[^>]*?\bhref=")([^"#]+)', move, bar)
+    bar = re.sub(r'(<span class="menu-text">)([^<]*)(</span>)', relabel, bar)
+    return head + bar + rest
 
 
 def keep_lines(words):
@@ -238,13 +337,14 @@ def mend_show_doc(cell, following):
         out["data"] = {"text/markdown": head + signature + doc.lstrip("\n")}
 
 
-def api_page(index, package, pages):
+def api_page(index, package, pages, sidebar=None):
     "The page of all public symbols as Markdown, from nbdev's index: symbol, one line, link."
     sources = {page["out"]: name for name, page in pages.items()}
     lines = [
         "---",
         "title: API",
         "description: Every public symbol, what it is, and the chapter that derives it.",
+        *([f"sidebar: {sidebar}"] if sidebar else []),
         "---",
         "",
     ]
@@ -326,14 +426,36 @@ def load(proc, pages):
     return sources
 
 
+def excerpt(entry):
+    "How much of an entry's text the search index keeps: of both languages about as many words."
+    chinese = f".{translation.LANGUAGE}.html" in entry.get("href", "")
+    return CHARACTERS if chinese else EXCERPT
+
+
+def check_search(book, out):
+    "Sentences about the pages of the Chinese edition whose words Quarto's search does not find."
+    index = out / "search.json"
+    entries = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+    for name in book.translated if index.exists() else ():
+        page = book.sources[translation.sibling(name)][0]["out"]
+        texts = [e.get("text", "") for e in entries if e.get("href", "").split("#")[0] == page]
+        if not re.search("[\u4e00-\u9fff]", "".join(texts)):
+            yield f"search.json: has no Chinese words of {page}."
+
+
 def finish(book, out):
     """What both renderers need beside their pages: formulas, a short search index, the notebooks
     to download, and llms.txt."""
+    for name in book.translated:
+        meta = book.sources[translation.sibling(name)][0]
+        page = out / meta["out"]
+        if page.exists() and '<nav class="navbar' in (words := page.read_text(encoding="utf-8")):
+            page.write_text(translate_navbar(words, meta, book), encoding="utf-8")
     if book.katex:
         typeset(out, book.katex)
     if (search := out / "search.json").exists():
         entries = json.loads(search.read_text(encoding="utf-8"))
-        entries = [{**entry, "text": entry["text"][:EXCERPT]} for entry in entries]
+        entries = [{**entry, "text": entry["text"][: excerpt(entry)]} for entry in entries]
         search.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
     (out / "downloads").mkdir()
     lines = [f"# {book.title}", "", f"> {book.description}", "", "## Chapters", ""]
@@ -346,6 +468,23 @@ def finish(book, out):
     (out / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def plain_code(page):
+    "What stands in a page's code blocks, without comments: those of the prose are translated."
+    return re.sub(r"\s*#.*", "", "".join(Page(page).code))
+
+
+def check_editions(book, out):
+    "Sentences about the pages of the Chinese edition whose code is not that of the English one."
+    for name in book.translated:
+        english, chinese = (
+            book.sources[page][0]["out"] for page in (name, translation.sibling(name))
+        )
+        if not (out / chinese).exists():
+            yield f"{chinese}: was not built."
+        elif plain_code(out / english) != plain_code(out / chinese):
+            yield f"{chinese}: its code and outputs differ from those of {english}."
+
+
 def preview(book, proc, out):
     "The pages as Quarto makes them, by pandoc; returns sentences about their defects."
     shutil.rmtree(out, ignore_errors=True)
@@ -353,6 +492,7 @@ def preview(book, proc, out):
     shutil.copytree(proc, out, ignore=skipped)
     problems = render(book, out)
     finish(book, out)
+    problems += check_editions(book, out)
     return problems + check_site(out, book.url, book.unclear)
 
 
@@ -365,8 +505,10 @@ def official(book, proc, out, axe=None):
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(proc / "_docs", out)
     finish(book, out)
+    problems = [*check_editions(book, out), *check_search(book, out)]
     with served(out) as base:
-        return check_site(out, book.url, book.unclear) + open_pages(out, axe, base)
+        problems += check_site(out, book.url, book.unclear)
+        return problems + open_pages(out, axe, base)
 
 
 def open_pages(folder, axe=None, base=None):
@@ -394,8 +536,13 @@ def build(root, fetch=True):
     index = ast.literal_eval(
         (package / "_modidx.py").read_text(encoding="utf-8").partition("d = ")[2]
     )
-    pages = prepare(proc, root / "nbs", index, package)
-    (proc / "api.qmd").write_text(api_page(index, package, pages), encoding="utf-8")
+    translated, known = translation.usable(root), translation.phrases(root)
+    pages = prepare(proc, root / "nbs", index, package, translated, known)
+    originals = {name: meta for name, meta in pages.items() if "lang" not in meta}
+    api = api_page(index, package, originals, "book" if translated else None)
+    (proc / "api.qmd").write_text(api, encoding="utf-8")
+    if translated:
+        second_sidebar(proc, translated, known)
     book = Book(
         nbs=root / "nbs",
         quarto_yml=root / "_quarto.yml",
@@ -405,6 +552,8 @@ def build(root, fetch=True):
         url=url,
         katex=npm and npm / "katex" / "dist",
         unclear=ambiguous(modules(index, package)),
+        translated=translated,
+        known=known,
     )
     axe = npm and npm / "axe-core" / "axe.min.js"
     problems += check_sources(book.nbs, book.quarto_yml)
@@ -416,7 +565,7 @@ def build(root, fetch=True):
         print(
             f"  {section}: {seen} of {total} exported lines are on its pages ({seen / total:.0%})"
         )
-    for sentence in long_lines(book.nbs):
+    for sentence in [*long_lines(book.nbs), *translation.review(root)]:
         print(f"  {sentence}")
     if shutil.which("quarto"):
         problems += [f"_site/{found}" for found in official(book, proc, root / "_site", axe)]

@@ -14,10 +14,11 @@ import re
 import shutil
 import subprocess
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
+import translation
 import yaml
 from sitecheck import HOST, hrefs, navigation, text
 
@@ -38,6 +39,8 @@ class Book:
     url: str  # where the site is published
     katex: Path = None  # KaTeX's files; None: formulas become MathML
     unclear: frozenset = frozenset()  # names that are no symbol's alone
+    translated: dict = field(default_factory=dict)  # the notebooks that have a Chinese edition
+    known: dict = field(default_factory=dict)  # the words of the navigation: {English: Chinese}
 
 
 # ---- cells -> Markdown, as Quarto reads a notebook -----------------------------------------------
@@ -124,11 +127,13 @@ def markdown(cells, assets, prefix):
     )
 
 
-def cross_references(words):
-    "Number labelled equations and figures; returns the Markdown and what each label is called."
-    names = {}
+def cross_references(words, known=None):
+    """Number labelled equations and figures; returns the Markdown and what each label is called,
+    in Chinese as far as the kinds are `known`."""
+    names, known = {}, known or {}
 
     def number(kind, label):
+        kind = known.get(kind, kind)
         names[label] = f"{kind} {1 + sum(label[:3] == known[:3] for known in names)}"
         return names[label]
 
@@ -189,7 +194,8 @@ def render(book, out):
         target = out / meta["out"]
         target.parent.mkdir(parents=True, exist_ok=True)
         files = target.stem + "_files"
-        words, names = cross_references(markdown(cells, target.with_name(files), files))
+        whole = markdown(cells, target.with_name(files), files)
+        words, names = cross_references(whole, book.known if "lang" in meta else {})
         body, complaints = pandoc(words, "katex" if book.katex else "mathml")
 
         def reference(match, names=names):
@@ -215,10 +221,16 @@ def framed(book, name, body):
     "A page: the body within the navigation, the page's title and its table of contents."
     pages = {source: meta for source, (meta, _) in book.sources.items()}
     sidebar, navbar = navigation(book.quarto_yml)
+    known = book.known if "lang" in pages[name] else {}
+    if "lang" in pages[name]:
+        sidebar = translation.navigation(sidebar, book.translated, known)
+        navbar = translation.navigation(navbar, book.translated, known)
     order = [source for source in dict.fromkeys(hrefs(sidebar)) if source in pages]
     at = order.index(name) if name in order else None
     around = [] if at is None else order[max(0, at - 1) : at] + order[at + 1 : at + 2]
     meta, here = pages[name], (name, pages)
+    index = translation.sibling("index.ipynb") if known else "index.ipynb"
+    home = pages.get(index, {"out": "index.html"})
     html_format = yaml.safe_load(book.quarto_yml.read_text(encoding="utf-8")).get("format", {})
     after = html_format.get("html", {}).get("include-after-body", [])
     return Template((PREVIEW / "page.html").read_text(encoding="utf-8")).substitute(
@@ -227,7 +239,9 @@ def framed(book, name, body):
         description=re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(meta["description"])),
         root="../" * meta["out"].count("/"),
         body=body,
-        toc=contents(body),
+        toc=contents(body, translation.phrase("On this page", known)),
+        lang=meta.get("lang", "en"),
+        home=os.path.basename(home["out"]),
         sidebar=chapters(sidebar, *here),
         navbar="\n".join(item(entry, *here) for entry in navbar),
         turn="\n".join(item(neighbour, *here) for neighbour in around),
@@ -262,14 +276,14 @@ def chapters(entries, name, pages):
     return "<ul>\n" + "\n".join(parts) + "\n</ul>" if parts else ""
 
 
-def contents(body):
+def contents(body, title="On this page"):
     "The page's own table of contents."
     found = re.findall(r'<section id="([^"]+)"[^>]*>\s*<h([23])[^>]*>(.*?)</h\2>', body, re.S)
     entries = (
         f'<li class="level{level}"><a href="#{anchor}">{re.sub("</?a[^>]*>", "", words)}</a></li>'
         for anchor, level, words in found
     )
-    return "<h2>On this page</h2>\n<ul>\n" + "\n".join(entries) + "\n</ul>" if found else ""
+    return f"<h2>{title}</h2>\n<ul>\n" + "\n".join(entries) + "\n</ul>" if found else ""
 
 
 # ---- formulas ------------------------------------------------------------------------------------
