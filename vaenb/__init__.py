@@ -17,11 +17,9 @@ _NAMES = {
     "aggregate": ["BetaTC", "DIP", "InfoVAE", "WAE"],
     "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior"],
     "posterior": ["FullNormal", "FlowPosterior"],
-    "quantize": [
-        *("VectorQuantizer", "FiniteScalarQuantizer", "ResidualQuantizer", "TokenSampler"),
-        "conv_map",
-    ],
+    "quantize": ["VectorQuantizer", "FiniteScalarQuantizer", "ResidualQuantizer"],
     "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
+    "token": ["TokenSampler", "conv_map"],
     "recipes": ["recipe", "RECIPES", "load_model"],
     "likelihood": [
         *("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial"),
