@@ -62,7 +62,7 @@ def main():
     import numpy as np
 
     import vaenb
-    from vaenb.quantize import TokenSampler, conv_map
+    from vaenb.token import TokenSampler, conv_map
 
     budget = BUDGETS[given.budget]
     data = getattr(vaenb.data, budget["data"])()

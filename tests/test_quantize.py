@@ -1,4 +1,4 @@
-"""Quantised codes in all that a model does: streams, conditions, files, samplers."""
+"""Quantised codes in all that a model does: streams, conditions, missing values, samplers."""
 
 import keras
 import numpy as np
@@ -8,6 +8,7 @@ from vaenb import (
     VAE,
     Autoencoder,
     FiniteScalarQuantizer,
+    LatentExplorer,
     ResidualQuantizer,
     TokenSampler,
     VectorQuantizer,
@@ -107,8 +108,9 @@ def test_a_sampler_of_tokens_and_its_refusals():
         (lambda: model.decode(tokens=[[0, -1]]), "0 to 5"),
         (lambda: model.decode(np.zeros((1, 2, 3)), tokens=[[0, 1]]), "codes or tokens"),
         (lambda: Autoencoder(8, 2, network=dense([8])).tokens(X), "no tokens"),
+        (lambda: LatentExplorer(model, X), "(2, 3)"),
         (lambda: recipe("vq-vae", X[:60], 2), "60 vectors"),
-        (lambda: VAE.for_data(X, 2, network=dense([8])).sample(2, sampler=sampler), "z "),
+        (lambda: VAE.for_data(X, 2, network=dense([8])).sample(2, sampler=sampler), "have none"),
     ):
         with pytest.raises(ValueError) as refused:
             call()

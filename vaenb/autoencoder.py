@@ -347,10 +347,10 @@ class Autoencoder(LatentModel):
 
     def codes_from(self, sampler, n, seed=None):
         "Codes that a sampler has drawn, as codes or as tokens, (n, *code_shape)."
-        drawn = sampler.sample(n, seed=seed)
         if not getattr(sampler, "of_tokens", False):
-            return drawn
-        return self.run("token_codes", self.quantizer().check_tokens(drawn), batch_size=self.rows)
+            return super().codes_from(sampler, n, seed)
+        tokens = self.quantizer().check_tokens(sampler.sample(n, seed=seed))
+        return self.run("token_codes", tokens, batch_size=self.rows)
 
     def contraction(self, fields, noise, training):
         "`contraction_penalty` of the encoder; both evaluations share their dropout masks."

@@ -299,6 +299,11 @@ def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
 
     Returns dict that JSON can hold.
     """
+    if not isinstance(model.latent_dim, int):
+        raise ValueError(
+            f"the explorer shows codes that are lists of numbers, but a code of this model has the "
+            f"shape {model.latent_dim}: show model.decode(z) with vaenb.plot.image_grid"
+        )
     known = as_dataset(source, image_shape)
     some = np.random.default_rng(0).permutation(len(known["examples"]))
     shape, rows = _shown_shape(known["shape"], known["examples"].x.shape[1:]), some[:n_points]
@@ -521,7 +526,7 @@ class _Answers:
         "Codes from the prior, from a normal fitted to the codes, or from a sampler."
         n, seed, source = question["n"], question["seed"], question["source"]
         if source:
-            return {"codes": self.samplers[source - 1].sample(n, seed)}
+            return {"codes": self.model.codes_from(self.samplers[source - 1], n, seed)}
         if hasattr(self.model, "prior"):
             given = self.condition(question, n)
             return {"codes": self.model.draw_codes(n, seed, question["temperature"], **given)}
@@ -667,7 +672,7 @@ class LatentExplorer(_View):
         self.samplers = list((samplers or {}).values())
         facts = view_facts(model, dataset, image_shape)
         facts["sources"] += [
-            {"name": name, "draws": floats_text(sampler.sample(400, seed=0))}
+            {"name": name, "draws": floats_text(model.codes_from(sampler, 400, seed=0))}
             for name, sampler in (samplers or {}).items()
         ]
         model.decode(np.zeros((1, model.latent_dim)), **first_condition(facts, 1))  # compiles

@@ -580,12 +580,17 @@ class LatentModel(keras.Model):
         )
 
     def codes_from(self, sampler, n, seed=None):
-        """Codes that a sampler has drawn, (n, *code_shape).
+        """Codes that a sampler has drawn, (n, *code_shape); ValueError for a sampler of tokens.
 
         - sampler: a fitted density of codes with `sample(n, seed)`
         - n (int): how many
         - seed: int, or None for fresh ones
         """
+        if getattr(sampler, "of_tokens", False):
+            raise ValueError(
+                f"{type(sampler).__name__} draws tokens, but the codes of a {type(self).__name__} "
+                "have none: fit a sampler of codes, MixtureSampler().fit(model.encode(x))"
+            )
         return sampler.sample(n, seed=seed)
 
     def sample(self, n, seed=None, temperature=1.0, sampler=None, *, condition=None, mean=True):
