@@ -24,8 +24,8 @@ def entropy_coder():
         ) from None
     return stream
 
-# %% ../nbs/foundations/19_coding.ipynb #bcde6ea5
-SHIFTS, GROUP = 64, 1024
+# %% ../nbs/foundations/19_coding.ipynb #daf3d8b0
+SHIFTS, GROUP = 256, 1024
 
 
 def round_with(u, hints):
@@ -52,12 +52,14 @@ def safe_hints(u, tolerance):
     hints = np.zeros((len(u), len(starts)), "int32")
     best = np.full(hints.shape, -np.inf)
     for h in range(SHIFTS):
-        to_edge = np.abs((u + h / SHIFTS) % 1 - 0.5)
-        room = np.minimum.reduceat(to_edge - tolerance, starts, axis=1)
-        better = (best < 0) & (room > best)
-        hints[better], best[better] = h, room[better]
-        if best.min() >= 0:
+        left = np.flatnonzero(best.min(axis=1) < 0)  # rows with a group that is not safe yet
+        if not len(left):
             break
+        to_edge = np.abs((u[left] + h / SHIFTS) % 1 - 0.5)
+        room = np.minimum.reduceat(to_edge - tolerance[left], starts, axis=1)
+        better = (best[left] < 0) & (room > best[left])
+        hints[left] = np.where(better, h, hints[left])
+        best[left] = np.where(better, room, best[left])
     return hints
 
 # %% ../nbs/foundations/19_coding.ipynb #c918005e
@@ -100,7 +102,7 @@ def _bernoulli(p, f, levels, where):
     return np.concatenate([-np.logaddexp(0, f), -np.logaddexp(0, -f)], axis=1)
 
 
-@register_mass(Categorical, 1 / 8, 16)
+@register_mass(Categorical, lambda p: 1 / 4 if p.levels <= 64 else 1 / 2, 16)
 def _categorical(p, f, levels, where):
     return f
 
