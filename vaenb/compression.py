@@ -66,7 +66,7 @@ def push_normal(coder, z, mean, sigma):
     - mean, sigma (n,): as in `pop_normal`
     """
     half, centre = windows(sigma), np.rint(mean)
-    k = (z - centre).astype("int32")
+    k = np.clip(z - centre, -half, half).astype("int32")  # of a wrong file, any code may come
     for r in np.unique(half)[::-1]:
         some, normal = half == r, entropy_coder().model.QuantizedGaussian(-r, r)
         coder.encode_reverse(k[some], normal, (mean - centre)[some], sigma[some])
