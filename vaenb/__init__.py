@@ -24,6 +24,7 @@ _NAMES = {
         *("Bernoulli", "ContinuousBernoulli", "Normal", "DiscretizedLogistic", "BetaBinomial"),
         *("Categorical", "Poisson"),
     ],
+    "compression": ["compress", "decompress"],
     "network": ["dense", "conv", "resnet"],
     "training": ["fit_resumable"],
     "monitor": ["Monitor"],

@@ -28,6 +28,8 @@ ORDER = (
     "info",
     "explore",
     "diagnose",
+    "compress",
+    "decompress",
 )
 
 
