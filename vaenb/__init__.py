@@ -31,6 +31,8 @@ _NAMES = {
     "diagnosis": ["diagnose"],
     "data": ["Dataset"],
     "explorer": ["LatentExplorer"],
+    "anomaly": ["anomaly_score", "conformal_p_values", "conformal_threshold"],
+    "sklearn": ["VAETransformer", "VAEImputer", "VAEDetector"],
 }
 _CHAPTER = {name: chapter for chapter, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_CHAPTER]

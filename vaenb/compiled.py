@@ -151,17 +151,19 @@ class MethodStep(keras.Model):
     """One method of a model as a Keras model of its own, so that Keras compiles it on any backend.
 
     - owner: the model
-    - method (str): name of the method
+    - method: name of the method, or a function of the owner and the arrays
     - options (dict): passed to the method as they are
     """
 
     def __init__(self, owner, method, options):
-        super().__init__(autocast=False, name=method)
+        super().__init__(autocast=False, name=getattr(method, "__name__", method))
         self.owner, self.method, self.options = owner, method, options
 
     def call(self, inputs):
         "The method's result for a list of tensors."
         with counters_under_xla(self):
+            if callable(self.method):
+                return self.method(self.owner, *inputs, **self.options)
             return getattr(self.owner, self.method)(*inputs, **self.options)
 
 # %% ../nbs/foundations/13_compiled.ipynb #70ff9ffe
@@ -201,7 +203,7 @@ class CompiledMethods:
         """What the method returns for all rows, as NumPy.
 
         - method: name of a method of the model that maps tensors (n, ...) to a tensor (n, ...),
-          or to a dict of them
+          or to a dict of them; or a function of the model and the tensors that does so
         - `*arrays`: NumPy arrays (n, ...), or dicts of them
         - batch_size (int): rows that are in memory at once
         - long (bool): whether the work takes so long that XLA's compilation pays
@@ -212,7 +214,7 @@ class CompiledMethods:
         wrong = next((a for a in flat if not isinstance(a, np.ndarray)), None)
         if wrong is not None:
             raise TypeError(
-                f"{method} was given a {type(wrong).__name__}, but it needs all examples at once: "
+                f"{step.name} was given a {type(wrong).__name__}, but it needs all examples at once: "
                 "pass an array"
             )
         n = len(flat[0])
