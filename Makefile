@@ -37,7 +37,7 @@ readme: .venv/.ready-dev
 	$(BIN)/python tools/readme.py
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "vaenb needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; n = "%d.%d" % v; other = " Name another: make PYTHON=python3.12"; sys.exit("vaenb needs Python 3.11 or newer; this is " + n + "." + other if v < (3, 11) else "TensorFlow has no wheels for Python " + n + " yet." + other if v > (3, 13) else 0)'
 	$(PYTHON) -m venv .venv
 
 .venv/.ready: settings.ini setup.py constraints.txt | .venv/bin/python

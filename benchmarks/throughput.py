@@ -21,6 +21,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -533,11 +534,10 @@ def make_vaenb(net, x, jit="auto"):
 
 
 def long_training(model):
-    """The model, compiled as a training of 20,000 steps would be."""
-    model.expect(20_000)
-    choose = model.choose_block
-    model.choose_block = lambda data, epochs, callbacks: choose(
-        data, -(-20_000 // data.steps), callbacks
+    """The model, whose steps are planned as those of a training of 20,000."""
+    plan = model._plan
+    model._plan = lambda data, epochs, callbacks: plan(
+        data, math.ceil(20_000 / data.steps), callbacks
     )
     return model
 

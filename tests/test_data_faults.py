@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
+import vaenb
 from vaenb import data
 
 RNG = np.random.default_rng(0)
@@ -706,3 +707,60 @@ def test_unscaled_columns_are_named():
         assert data.warn_unscaled(scaled * np.r_[0.001, np.ones(29)])
     with pytest.warns(UserWarning, match="its values have mean"):
         assert data.warn_unscaled(X[..., None].astype("float32"))
+
+
+def test_a_model_for_an_unscaled_table_warns_where_it_is_made():
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    table = data.from_arrays(found.data, columns=tuple(found.feature_names))
+    for make in (vaenb.VAE.for_data, vaenb.Autoencoder.for_data):
+        with pytest.warns(UserWarning, match="'worst area' has mean"):
+            make(table, 2, network=vaenb.dense((8,)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            scaled = (found.data - found.data.mean(0)) / found.data.std(0)
+            make(scaled.astype("float32"), 2, network=vaenb.dense((8,)))
+
+
+def test_masked_entries_are_not_observed():
+    x = np.random.default_rng(0).random((40, 3)).astype("float32")
+    hidden = np.ma.masked_array(x, mask=x > 0.9)
+    model = vaenb.VAE.for_data(x, 2, network=vaenb.dense((8,)), likelihood=vaenb.Normal(1.0))
+    with pytest.raises(ValueError, match="NaN"):
+        model.encode(hidden)
+    right = np.where(x > 0.9, np.nan, x)
+    made = vaenb.VAE.for_data(
+        right, 2, network=vaenb.dense((8,)), likelihood=vaenb.Normal(1.0), missing=True
+    )
+    assert np.array_equal(made.encode(hidden), made.encode(right))
+
+
+LARGE = """
+import resource, sys
+import numpy as np
+import keras
+import vaenb
+from vaenb import data
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+x = np.random.default_rng(0).integers(0, 256, (90_000, 28, 28), dtype="uint8")
+made = data.from_arrays(x, val=0, test=0.001, seed=0)
+small = data.from_arrays(x[:2000], val=0, test=0.001, seed=0)
+keras.utils.set_random_seed(0)
+model = vaenb.VAE.for_data(small, 2, network=vaenb.dense((8,)))
+model.fit(small.train.x, batch_size=1000, verbose=0)
+before = peak()
+history = model.fit(made.train.x, batch_size=1000, verbose=0).history
+assert np.isfinite(history["loss"]).all()
+print(peak() - before)
+"""
+
+
+def test_bytes_stay_bytes_until_the_batch():
+    """71 MB of bytes are 282 MB as float32, and were 470 MB at the peak of a training."""
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout.split()[-1]) < 200, done.stdout

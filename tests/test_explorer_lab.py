@@ -173,11 +173,12 @@ def test_after_a_change_of_theme_the_map_has_the_ink_of_the_new_one(tmp_path):
             return page.page.evaluate(INKS, [where.element_handle(), DARK_INK, LIGHT_INK])
 
         dark, light = inks()
-        assert dark > 20 and light == 0
+        assert dark > 20 and light < 10
         for on in (True, False, True):
             page.dark(on)
             dark, light = inks()
-            assert (light > 20 and dark == 0) if on else (dark > 20 and light == 0), (on, dark)
+            old, new = (dark, light) if on else (light, dark)  # a few pixels are mixed by chance
+            assert new > 20 and old < 10, (on, dark, light)
 
 
 def test_a_slow_decoder_builds_no_queue_and_python_moves_the_view(tmp_path):

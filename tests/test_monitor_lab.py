@@ -71,7 +71,7 @@ def test_a_running_training_is_watched_paused_steered_and_stopped(tmp_path, rout
             .first
         )
 
-        curve.wait_for(timeout=60_000)
+        curve.wait_for(timeout=180_000)
         shown, length = (
             curve.get_attribute("d"),
             "([p, n]) => document.querySelector(p).getAttribute('d').length > n",
@@ -131,7 +131,7 @@ history = vae.fit(digits.train.x, epochs=5000, batch_size=128, callbacks=[Monito
         page.run_all(wait=False)
         panel = page.cell(1).locator(".vaenb-monitor")
         caption = panel.locator("figcaption", has_text="KL per dimension")
-        caption.get_by_text(re.compile("after .* epochs")).wait_for(timeout=60_000)
+        caption.get_by_text(re.compile("after .* epochs")).wait_for(timeout=180_000)
         first = epoch(panel)
         assert first < 40, (
             "the first look of a trained model comes within seconds, not half a minute"
@@ -150,7 +150,7 @@ def test_no_key_pressed_in_the_monitor_reaches_the_notebook(tmp_path):
     with lab.opened(CELLS[:2], tmp_path) as page:
         page.run_all(wait=False)
         panel = page.cell(1).locator(".vaenb-monitor")
-        panel.get_by_role("img", name=re.compile("^ELBO")).wait_for(timeout=60_000)
+        panel.get_by_role("img", name=re.compile("^ELBO")).wait_for(timeout=180_000)
         page.record_commands()
         button = panel.get_by_role("button", name="Pause")
         for control in (panel.get_by_role("slider"), button):
@@ -172,7 +172,7 @@ def test_no_key_pressed_in_the_monitor_reaches_the_notebook(tmp_path):
 def test_an_interrupted_training_leaves_a_picture_and_a_working_kernel(tmp_path):
     with lab.opened(CELLS[:2], tmp_path) as page:
         page.run_all(wait=False)
-        page.cell(1).locator(".vaenb-monitor").wait_for(timeout=60_000)
+        page.cell(1).locator(".vaenb-monitor").wait_for(timeout=180_000)
         await_epoch(page, 3)
         page.interrupt()
         page.await_runs()
@@ -187,7 +187,7 @@ def test_a_panel_whose_kernel_is_gone_says_so_and_takes_no_more_wishes(tmp_path,
     with lab.opened(CELLS[:2], tmp_path) as page:
         page.run_all(wait=False)
         panel = page.cell(1).locator(".vaenb-monitor")
-        panel.get_by_role("img", name=re.compile("^Map of the codes")).wait_for(timeout=60_000)
+        panel.get_by_role("img", name=re.compile("^Map of the codes")).wait_for(timeout=180_000)
         await_epoch(page, 3)
         assert all(button.is_enabled() for button in panel.get_by_role("button").all())
 

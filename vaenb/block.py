@@ -105,7 +105,7 @@ def shuffled(arrays, batch_size, shuffle=True):
     - shuffle (bool): whether the order is random
     """
     flat = tree.flatten(arrays)
-    if not all(isinstance(a, np.ndarray) and a.ndim for a in flat):
+    if not all((isinstance(a, np.ndarray) or hasattr(a, "stored")) and a.ndim for a in flat):
         return None
     if len({len(a) for a in flat}) > 1 or not len(flat[0]):
         return None

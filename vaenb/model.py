@@ -37,7 +37,7 @@ from vaenb.compiled import (  # noqa: F401 (some names are here for the chapters
     no_retracing_warnings,
     probe,
 )
-from .data import binarize
+from .data import binarize, warn_unscaled
 from vaenb.field import (
     Condition,
     EncodedCondition,
@@ -46,8 +46,9 @@ from vaenb.field import (
     check_batch,
     checked_stream,
     is_array,
+    reads_by_batch,
 )
-from .likelihood import flip, likelihood_for
+from .likelihood import Normal, flip, likelihood_for
 from .network import check_pair, joint_networks, last_activation, network_for
 from .shapes import ceil_div
 
@@ -95,6 +96,8 @@ def parts_for(data, latent_dim, network="auto", likelihood=None, missing=False, 
     filled = fill_missing(some) if missing else some
     likelihood = (likelihood or likelihood_for(filled, getattr(data, "levels", None))).bind(shape)
     likelihood.check(filled, "the data")
+    if isinstance(likelihood, Normal):
+        warn_unscaled(some, "the data", getattr(data, "columns", None), stacklevel=4)
     if isinstance(network, (tuple, list)):
         return (*network, likelihood)
     if not (isinstance(network, str) or callable(network)):
@@ -370,6 +373,17 @@ class LatentModel(keras.Model):
         if isinstance(batch, dict):
             return {**batch, "x": _settled(batch["x"])}
         return _settled(batch)
+
+    def check_rows(self, x, name="x"):
+        """The rows as they are, each chunk of them checked; an error where one does not fit.
+
+        - x (n, *image_shape): rows that are read when they are needed
+        - name (str): what messages call them
+        """
+        chunk = max(1, 2**24 // math.prod(x.shape[1:]))
+        for start in range(0, len(x), chunk):
+            self.check_data(x[start : start + chunk], f"{name}[{start}:{start + chunk}]")
+        return x
 
     def check_targets(self, x, y, name="y"):
         """The targets, checked; here none are known but x itself.
@@ -752,7 +766,13 @@ class LatentModel(keras.Model):
         """
         self.check_fit_options(options)
         weight = options.get("sample_weight")
-        x, y, weight = self._checked((x, y, weight), condition=condition, target=target)
+        special = ("sample_weight", "steps_per_epoch")
+        plain = isinstance(shuffle, bool) and not validation_split
+        plain = plain and all(options.get(name) is None for name in special)
+        if plain and y is None and condition is None and target is None and reads_by_batch(x):
+            x = self.check_rows(x)
+        else:
+            x, y, weight = self._checked((x, y, weight), condition=condition, target=target)
         if weight is not None:
             options["sample_weight"] = weight
         if validation_data is not None:
@@ -768,9 +788,6 @@ class LatentModel(keras.Model):
             direct_callbacks(callbacks, self.trackers)
         if self.objective is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [_EpochCounter(self.objective, options.get("initial_epoch", 0)), *callbacks]
-        special = ("sample_weight", "steps_per_epoch")
-        plain = isinstance(shuffle, bool) and not validation_split
-        plain = plain and all(options.get(name) is None for name in special)
         data = x if isinstance(x, Ordered) else None
         if data is None and plain and is_array(x):
             data = shuffled((x,) if y is None else (x, y), batch_size, shuffle)

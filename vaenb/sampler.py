@@ -19,18 +19,11 @@ from sklearn.neighbors import NearestNeighbors
 from .file import write_atomic
 from .flow import flow_for, flow_log_prob
 from .likelihood import Normal
-from .model import check_array
+from .model import check_array, check_count
 from .network import dense
 from .vae import VAE
 
 # %% ../nbs/models/38_sampler.ipynb #812d210c
-def _count(value, name):
-    """`value` as an int; raises ValueError unless it is a whole number of at least 1."""
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} is {value!r}, but it must be a whole number of at least 1")
-    return int(value)
-
-
 class Sampler:
     """A density of codes.
 
@@ -138,7 +131,7 @@ class Sampler:
         - seed: int, or None for fresh ones
         """
         self.fitted_dim()
-        return self.draw(_count(n, "n"), np.random.default_rng(seed)).astype("float32")
+        return self.draw(check_count(n, "n"), np.random.default_rng(seed)).astype("float32")
 
     def log_prob(self, z):
         """log s(z) in nats per code, (n,).
@@ -181,7 +174,7 @@ class MixtureSampler(Sampler):
     arrays = ("weights", "means", "covariances")
 
     def __init__(self, n_components=10, seed=0):
-        super().__init__(n_components=_count(n_components, "n_components"), seed=seed)
+        super().__init__(n_components=check_count(n_components, "n_components"), seed=seed)
         self.least = max(2, n_components)
 
     def learn(self, z):
@@ -219,7 +212,7 @@ class NeighbourSampler(Sampler):
     arrays = ("codes", "neighbours")
 
     def __init__(self, k=5):
-        super().__init__(k=_count(k, "k"))
+        super().__init__(k=check_count(k, "k"))
         self.least = k + 1
 
     def learn(self, z):
@@ -319,9 +312,9 @@ class FlowSampler(_Trained):
             )
         super().__init__(
             flow=flow,
-            n_layers=_count(n_layers, "n_layers"),
+            n_layers=check_count(n_layers, "n_layers"),
             hidden=tuple(hidden),
-            epochs=_count(epochs, "epochs"),
+            epochs=check_count(epochs, "epochs"),
             learning_rate=learning_rate,
         )
 
@@ -358,7 +351,7 @@ class TwoStageSampler(_Trained):
 
     def __init__(self, hidden=(128, 128), epochs=100, learning_rate=0.002):
         super().__init__(
-            hidden=tuple(hidden), epochs=_count(epochs, "epochs"), learning_rate=learning_rate
+            hidden=tuple(hidden), epochs=check_count(epochs, "epochs"), learning_rate=learning_rate
         )
 
     def network(self, dim):

@@ -745,7 +745,7 @@ class VAE(LatentModel):
     def adapt_if_needed(self, x):
         "Lets parts see the data that have not seen any."
         x = x["x"] if isinstance(x, dict) else x
-        if isinstance(x, np.ndarray):
+        if isinstance(x, np.ndarray) or hasattr(x, "stored"):
             self.adapt(x)
 
     def require_ready(self):
