@@ -151,17 +151,19 @@ class MethodStep(keras.Model):
     """One method of a model as a Keras model of its own, so that Keras compiles it on any backend.
 
     - owner: the model
-    - method (str): name of the method
+    - method (str or function): name of the method, or a function of the model and the tensors
     - options (dict): passed to the method as they are
     """
 
     def __init__(self, owner, method, options):
-        super().__init__(autocast=False, name=method)
+        super().__init__(autocast=False, name=getattr(method, "__name__", method))
         self.owner, self.method, self.options = owner, method, options
 
     def call(self, inputs):
         "The method's result for a list of tensors."
         with counters_under_xla(self):
+            if callable(self.method):
+                return self.method(self.owner, *inputs, **self.options)
             return getattr(self.owner, self.method)(*inputs, **self.options)
 
 # %% ../nbs/foundations/13_compiled.ipynb #70ff9ffe
@@ -201,7 +203,7 @@ class CompiledMethods:
         """What the method returns for all rows, as NumPy.
 
         - method: name of a method of the model that maps tensors (n, ...) to a tensor (n, ...),
-          or to a dict of them
+          or to a dict of them; or a function that takes the model first
         - `*arrays`: NumPy arrays (n, ...), or dicts of them
         - batch_size (int): rows that are in memory at once
         - long (bool): whether the work takes so long that XLA's compilation pays
@@ -225,7 +227,7 @@ class CompiledMethods:
         return tree.map_structure(lambda *parts: np.concatenate(parts)[:n], *out)
 
     def _step(self, method, long, options):
-        key = (method, long, *sorted(options.items()))
+        key = (method, long, *sorted(options.items()))  # a function is its own name
         if key not in self.steps:
             step = MethodStep(self.model, method, options)
             step.compile(jit_compile=pays_for_xla(self.model, 10**9 if long else 0))
