@@ -256,7 +256,7 @@ class Columns(Likelihood):
         - x (n, d): float array
         """
         typical = np.zeros(x.shape[-1], "float32")
-        for column, at in zip(self.columns, self.at):
+        for column, at in zip(self.columns, column_slices(self.columns)):
             if column["kind"] == "category":
                 typical[at.start] = 1
             if column["kind"] in ("count", "poisson"):
