@@ -26,7 +26,7 @@ from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 import vaenb
 from vaenb import VAE
 from vaenb.columns import Columns
-from vaenb.impute import impute
+from vaenb.missing import impute
 from vaenb.network import dense
 from vaenb.objective import IWAE
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from vaenb import VAE, data, dense
-from vaenb.impute import impute
+from vaenb.missing import impute
 from vaenb.table import Table, from_table, to_frame
 
 N = 40

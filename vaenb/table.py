@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['decode_value', 'Table', 'from_table', 'to_frame']
 
-# %% ../nbs/using/72_table.ipynb #b471bf7e
+# %% ../nbs/using/72_table.ipynb #abef30a8
 import datetime
 import json
+import textwrap
 import warnings
 
 import numpy as np
@@ -103,9 +104,8 @@ class Table:
             rows = np.arange(len(frame)) if rows is None else rows
             columns.append(column_spec(name, kind, what, values, rows, dtype, order))
         for kind, names in dropped.items():
-            why = "has one value only" if kind == "constant" else "differs in every row, as a name"
-            many = "columns" if len(names) > 1 else "column"
-            warnings.warn(f"left out the {many} {listed(names)}: each {why}", stacklevel=3)
+            why = "only one value" if kind == "constant" else "a new value in nearly every row"
+            warnings.warn(f"left out {listed(names)}, with {why}", stacklevel=3)
         if not columns:
             raise ValueError("every column is constant or an identifier: nothing is left to learn")
         return cls(columns, str(frame.implementation).lower())
@@ -215,7 +215,7 @@ class Table:
 
     def __repr__(self):
         shown = [f"{c['name']} ({c['kind']})" for c in self.columns]
-        return f"Table of {len(shown)} columns: {listed(shown, 12)}"
+        return textwrap.fill(f"Table of {len(shown)} columns: {listed(shown, 12)}", 88)
 
 # %% ../nbs/using/72_table.ipynb #540ce5fb
 def from_table(table, kinds=None, labels=None, val=0.1, test=0.2, name="table", seed=0):
