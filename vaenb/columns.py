@@ -265,6 +265,8 @@ class Columns(Likelihood):
 
     def check(self, x, name="x"):
         "Nothing, or one sentence as a ValueError that names the column where `x` does not fit."
+        if np.isnan(x).any():
+            raise ValueError(f"{name} has empty cells: make the model with missing=True")
         check_support(x, lambda x: np.zeros(x.shape, bool), "any likelihood", name)
         bad = self.outside(np.asarray(x, "float32"))
         if bad.any():
