@@ -25,6 +25,8 @@ LIKELIHOODS = (
     ("BetaBinomial", {"levels": 16}),
     ("Categorical", {"levels": 4}),
     ("Poisson", {}),
+    ("NegativeBinomial", {}),
+    ("ZeroInflatedNegativeBinomial", {}),
 )
 FLOW = {"n_layers": 2, "hidden": (8,)}
 POSTERIORS = (
@@ -79,7 +81,7 @@ def data_for(likelihood, shape, n=64):
         x = rng.random((n, size)) < chance
     elif name in ("DiscretizedLogistic", "BetaBinomial", "Categorical"):
         x = np.round(chance * (options["levels"] - 1)) / (options["levels"] - 1)
-    elif name == "Poisson":
+    elif name in ("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial"):
         x = rng.poisson(5 * chance)
     elif name == "Normal":
         x = 3 * chance + 0.1 * rng.normal(size=(n, size))
@@ -162,6 +164,8 @@ def cases(combined):
         likelihood = (
             ("Normal", {"sigma": "optimal"})
             if name == "sigma-vae"
+            else ("NegativeBinomial", {})
+            if name == "nb-vae"
             else ("Bernoulli", {"binarize": True})
             if row.model is VAE
             else ("ContinuousBernoulli", {})

@@ -121,7 +121,8 @@ def _train(out, overwrite, settings, backend, resume=False):
 default = Settings()
 LIKELIHOOD_HELP = (
     "auto (the model's own, or one that fits the data), bernoulli, continuous-bernoulli, normal,"
-    " optimal-normal, discretized-logistic, beta-binomial, categorical or poisson (for counts)."
+    " optimal-normal, discretized-logistic, beta-binomial, categorical; for counts poisson,"
+    " negative-binomial or zero-inflated."
 )
 
 

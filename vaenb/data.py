@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LARGE', 'NAMES', 'Split', 'example_grid', 'png_uri', 'Dataset', 'split_rows', 'scale_levels', 'as_labels',
-           'StoredRows', 'from_arrays', 'warn_unscaled', 'from_folder', 'from_file', 'digits', 'mnist', 'shapes',
-           'load', 'binarize']
+           'StoredRows', 'from_arrays', 'warn_unscaled', 'from_folder', 'from_file', 'from_table', 'digits', 'mnist',
+           'shapes', 'load', 'binarize']
 
 # %% ../nbs/foundations/10_data.ipynb #679cbab7
 import base64
@@ -137,6 +137,7 @@ class Dataset:
     - factor_sizes (tuple of ints, or None): how many classes each known cause has
     - columns (tuple of str, or None): names of the d numbers of a vector
     - missing (bool): whether a NaN in x stands for a value that was not observed
+    - table (Table, or None): what the numbers mean, for rows of a table
     """
 
     name: str
@@ -151,6 +152,7 @@ class Dataset:
     factor_sizes: tuple | None = None
     columns: tuple | None = None
     missing: bool = False
+    table: object = None
 
     def binarized(self, seed=777):
         """A `Dataset` with black and white `val` and `test`, by `binarize`; `train` stays grey.
@@ -633,6 +635,19 @@ def from_file(path, array=None, labels=None, size=None, gray=None, **kwargs):
     given = {} if named else {"labels": labels}
     stem = Path(str(path).partition("::")[0]).stem
     return from_arrays(**{"name": stem, **found, **given, **kwargs})
+
+# %% ../nbs/foundations/10_data.ipynb #7ab1e002
+def from_table(table, **options):
+    """A `Dataset` of the rows of a table, each column scaled and encoded by its kind.
+
+    - table (data frame, str or Path): of pandas, polars or Arrow, or a CSV or Parquet file
+    - `**options`: see `vaenb.table.from_table`
+
+    Raises ValueError with one sentence, ImportError where narwhals is not installed.
+    """
+    from vaenb.table import from_table
+
+    return from_table(table, **options)
 
 # %% ../nbs/foundations/10_data.ipynb #8b134237
 def digits():

@@ -69,15 +69,18 @@ def training_array(data):
     return x
 
 # %% ../nbs/foundations/17_model.ipynb #7a1a1a02
-def fill_missing(x):
+def fill_missing(x, likelihood=None):
     """`x` with NaN replaced by a value that occurs in it, so that its support can be looked at.
 
     - x: float array; ValueError where nothing at all is observed
+    - likelihood: may have values of its own, where coordinates differ in their support
     """
     if x.dtype.kind != "f" or not np.isnan(x).any():
         return x
     if np.isnan(x).all():
         raise ValueError("the data holds nothing but NaN: there is no value to learn from")
+    if hasattr(likelihood, "fill_missing"):
+        return likelihood.fill_missing(x)
     return np.where(np.isnan(x), x[~np.isnan(x)][0], x)
 
 # %% ../nbs/foundations/17_model.ipynb #bb1a3555
@@ -93,7 +96,9 @@ def parts_for(data, latent_dim, network="auto", likelihood=None, missing=False, 
     """
     x = training_array(data)
     shape, some, latent_dim = tuple(x.shape[1:]), np.asarray(x[:10_000]), check_dim(latent_dim)
-    filled = fill_missing(some) if missing else some
+    if likelihood is None and getattr(data, "table", None) is not None:
+        likelihood = data.table.likelihood()
+    filled = fill_missing(some, likelihood) if missing else some
     likelihood = (likelihood or likelihood_for(filled, getattr(data, "levels", None))).bind(shape)
     likelihood.check(filled, "the data")
     if isinstance(likelihood, Normal):
@@ -316,7 +321,7 @@ class LatentModel(keras.Model):
         return fields
 
     def _check_support(self, x, name):
-        self.likelihood.check(fill_missing(x) if self.missing else x, name)
+        self.likelihood.check(fill_missing(x, self.likelihood) if self.missing else x, name)
 
     def join(self, x, condition=None, target=None):
         """One batch of fields: `x` itself, or a dict where there is more; conditions are encoded.

@@ -18,6 +18,7 @@ from .aggregate import DIP, WAE, BetaTC, InfoVAE
 from .autoencoder import Autoencoder
 from .bottleneck import BatchTopK, JumpReLU, Matryoshka, TopK, dictionary
 from .condition import named_condition
+from .count import NegativeBinomial
 from .likelihood import Normal
 from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, StickingTheLanding
 from .posterior import FlowPosterior, FullNormal
@@ -226,6 +227,13 @@ _objectives = (
         "Rybkin et al. 2021",
         "https://arxiv.org/abs/2006.13202",
         likelihood=(Normal, {"sigma": "optimal"}),
+    ),
+    _row(
+        "nb-vae",
+        "counts that vary more than a Poisson allows",
+        "Lopez et al. 2018",
+        "https://doi.org/10.1038/s41592-018-0229-2",
+        likelihood=(NegativeBinomial, {}),
     ),
     _row(
         "stl-vae",
