@@ -408,8 +408,8 @@ def describe(settings, data, model, **training):
             "network": repr(network),
             **{
                 part: repr(getattr(model, part))
-                for part in ("likelihood", "posterior", "prior", "objective")
-                if hasattr(model, part)
+                for part in ("likelihood", "posterior", "prior", "objective", "bottleneck")
+                if getattr(model, part, None) is not None
             },
             **penalties,
             "weights": model.count_params(),
