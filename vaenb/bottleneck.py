@@ -161,8 +161,10 @@ class SparseCode(Conditional):
         - model: the `Autoencoder` that is being built; ValueError where tied weights have none
         """
         names = [layer.name for layer in model.decoder.layers]
-        if model.encoder.variables or "atoms" not in names or model.feature_shapes[0] != (
-            model.decoder.get_layer("atoms").kernel.shape[1],
+        if (
+            model.encoder.variables
+            or "atoms" not in names
+            or model.feature_shapes[0] != (model.decoder.get_layer("atoms").kernel.shape[1],)
         ):
             if self.tied:
                 raise ValueError(
