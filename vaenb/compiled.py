@@ -214,8 +214,8 @@ class CompiledMethods:
         wrong = next((a for a in flat if not isinstance(a, np.ndarray)), None)
         if wrong is not None:
             raise TypeError(
-                f"{step.name} was given a {type(wrong).__name__}, but it needs all examples at once: "
-                "pass an array"
+                f"{step.name} was given a {type(wrong).__name__}, but it needs all examples at "
+                "once: pass an array"
             )
         n = len(flat[0])
         size = min(batch_size, 1 << max(n - 1, 0).bit_length())
