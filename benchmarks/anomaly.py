@@ -2,7 +2,7 @@
 curve and average precision on four tables.
 
     python -m venv build/pyod
-    build/pyod/bin/pip install pyod river torch
+    build/pyod/bin/pip install pyod river torch tqdm
     python benchmarks/anomaly.py --rivals build/pyod/bin/python --out vaenb/records/anomaly.json
 
 The rivals and the tables of river live in an environment of their own. For every table and seed,
@@ -123,7 +123,9 @@ def split(x, anomaly, seed, max_train):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rivals", help="the Python of an environment with pyod, river and torch")
+    parser.add_argument(
+        "--rivals", help="the Python of an environment with pyod, river, torch and tqdm"
+    )
     parser.add_argument("--out", default="vaenb/records/anomaly.json")
     parser.add_argument("--only", nargs="+", help="names of tables")
     parser.add_argument("--seeds", type=int, default=5)
@@ -137,7 +139,9 @@ def main():
     if args.worker:
         return worker(args.worker, args.given, args.out, args.epochs)
     if not args.rivals:
-        parser.error("--rivals is needed: the Python of an environment with pyod, river and torch")
+        parser.error(
+            "--rivals is needed: the Python of an environment with pyod, river, torch and tqdm"
+        )
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     with tempfile.TemporaryDirectory() as folder:
