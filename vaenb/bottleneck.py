@@ -198,7 +198,7 @@ class TopK(SparseCode):
     """The bottleneck that keeps the k largest activations (Gao et al. 2024).
 
     - k (int): active atoms per example; None: an eighth of the atoms
-    - aux (float): weight of the loss that revives dead atoms
+    - aux (float): weight of the auxiliary loss of dead atoms
     - dead_after (int): examples without activity after which an atom counts as dead
     - tied (bool): whether the encoder's weights are the atoms
     """
