@@ -64,7 +64,7 @@ def checks(name):
 CHECKS = [
     (name, label)
     for name in ESTIMATORS
-    for label in some([label for label, *_ in checks(name)], 6, f"sklearn {name}")
+    for label in some([label for label, *_ in checks(name)], 4, f"sklearn {name}")
 ]
 
 
