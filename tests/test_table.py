@@ -173,7 +173,6 @@ def test_a_model_gives_frames_back_filled_and_saved(tmp_path):
         VAE.for_data(found, 2, network=dense([8]))
     keras.utils.set_random_seed(0)
     model = VAE.for_data(found, 2, network=dense([8]), missing=True)
-    model.fit(found.train.x, epochs=1, verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     table = pl.from_pandas(holes.infer_objects())

@@ -46,7 +46,8 @@ def decode_value(column, row):
         return {"boolean": bool, "whole": int}.get(column["what"], float)(value)
     value = column["shift"] + column["scale"] * row[0]
     if kind in ("count", "poisson"):
-        return max(round(np.expm1(value)), 0)
+        count = max(round(np.expm1(value)), 0)
+        return count if column["what"] == "whole" else float(count)
     if kind == "positive":
         value = np.exp(value)
     if column["what"] == "date":
