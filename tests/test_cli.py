@@ -104,6 +104,8 @@ def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
         "info",
         "explore",
         "diagnose",
+        "compress",
+        "decompress",
     ]
     assert (
         done("").startswith(call("--help").stdout[:20])
