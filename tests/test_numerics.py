@@ -1002,7 +1002,7 @@ def check_batches(half):
 def extreme_model(name):
     """A model after the recipe whose heads ask for log-variances of -50 to 50, and whose decoder
     gives features of -1e4 to 1e4."""
-    from keras import ops
+    from keras import ops, tree
 
     from vaenb import VAE, Bernoulli, dense, recipe
     from vaenb.recipes import RECIPES
@@ -1016,13 +1016,25 @@ def extreme_model(name):
         "ciwae": {"k": 6},
         "miwae": {"m": 2, "k": 3},
         "piwae": {"m": 2, "k": 3},
+        "vq-vae": {"n_codes": 4},
+        "rq-vae": {"n_stages": 2, "n_codes": 4},
     }
+    labels = np.arange(N) % 3
+    given = {"condition": labels} if RECIPES[name].parts.get("condition") else {}
     own = (
         {"likelihood": Bernoulli()}
         if RECIPES[name].model is VAE and "likelihood" not in RECIPES[name].parts
         else {}
     )
-    model = recipe(name, x, D, network=dense([N]), **own, **smaller.get(name, {}))
+    model = recipe(name, x, D, network=dense([N]), **own, **smaller.get(name, {}), **given)
+    batch = {"x": x, "condition": model.condition.encode(labels)} if given else x
+
+    tensors = tree.map_structure(ops.convert_to_tensor, batch)
+
+    def decoded(z):
+        inputs = [z, np.resize(batch["condition"], (len(z), 3))] if given else z
+        return np.abs(ops.convert_to_numpy(ops.cast(model.decoder(inputs), "float32"))).max()
+
     head = model.posterior.heads if hasattr(model, "posterior") else model.bottleneck.head
     kernel = np.random.default_rng(3).normal(size=head.kernel.shape).astype("float32")
     if hasattr(model, "posterior"):
@@ -1040,34 +1052,37 @@ def extreme_model(name):
         model.prior.raw_logvars.assign(np.resize(RAW, model.prior.raw_logvars.shape))
     if hasattr(getattr(model, "prior", None), "raw"):
         model.prior.raw.assign(np.resize([1e4, -1e4, 50, 0, -50], model.prior.raw.shape))
-    output = model.decoder.get_layer("output")
+    output = (model.decoder.get_layer("decoder") if given else model.decoder).get_layer("output")
     codes = np.concatenate(
         [
-            np.asarray(ops.convert_to_numpy(model.codes(x))),
+            np.asarray(ops.convert_to_numpy(model.codes(tensors))),
             50 * np.eye(D, dtype="float32"),
             -50 * np.eye(D, dtype="float32"),
         ]
     )
-    size = np.abs(ops.convert_to_numpy(ops.cast(model.decoder(codes), "float32"))).max()
-    output.kernel.assign(output.kernel * float(1e4 / size))
-    reached = np.abs(ops.convert_to_numpy(ops.cast(model.decoder(codes), "float32"))).max()
-    assert 5e3 < reached < 2e4, reached
-    return model, x
+    output.kernel.assign(output.kernel * float(1e4 / decoded(codes)))
+    assert 5e3 < decoded(codes) < 2e4, decoded(codes)
+    return model, batch
 
 
 def check_recipe(name, half):
     """The loss and all gradients of one training step. Half precision has no numbers above 65504:
     there the gradients are finite at some scale of the loss, which Keras's optimiser finds."""
     import keras
-    from keras import ops
+    from keras import ops, tree
 
     model, x = extreme_model(name)
+    tensors = tree.map_structure(ops.convert_to_tensor, x)
     for scale in (1.0, 2.0**-12, 2.0**-24) if half == "float16" else (1.0,):
 
         def loss():
             return scale * ops.cast(
                 model.compute_loss(
-                    x, x, model(ops.convert_to_tensor(x), training=True), None, True
+                    x,
+                    x["x"] if isinstance(x, dict) else x,
+                    model(tensors, training=True),
+                    None,
+                    True,
                 ),
                 "float32",
             )
@@ -1082,9 +1097,10 @@ def check_recipe(name, half):
     assert not wrong, f"not finite: {wrong}"
     assert any(np.abs(g).max() > 0 for g in found)
     model.compile("adam", run_eagerly=True)  # compiling 26 models would test the compiler
-    results = model.evaluate(x, verbose=0, return_dict=True)
+    values, given = (x["x"], {"condition": np.arange(N) % 3}) if isinstance(x, dict) else (x, {})
+    results = model.evaluate(values, verbose=0, return_dict=True, **given)
     assert all(math.isfinite(v) for v in results.values()), results
-    assert np.isfinite(keras.ops.convert_to_numpy(model.reconstructions(x))).all()
+    assert np.isfinite(keras.ops.convert_to_numpy(model.reconstructions(tensors))).all()
 
 
 def check_training(half):

@@ -459,10 +459,11 @@ class LatentModel(keras.Model):
             seen = ops.logical_not(ops.isnan(x))
             x, mask = ops.where(seen, x, 0.0), ops.cast(seen, "float32")
         x = self.observed(x, training) if settle else x
+        condition = fields.get("condition")
         return {
             "x": x,
             "mask": mask,
-            "condition": fields.get("condition"),
+            "condition": None if condition is None else ops.cast(condition, "float32"),
             "target": fields.get("target"),
         }
 
