@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from scipy import stats
+from thorough import run_on
 
 from vaenb import VAE, Autoencoder, Bernoulli, Normal, VampPrior, data, dense
 from vaenb.aggregate import WAE, BetaTC, InfoVAE
@@ -34,12 +35,8 @@ def digits():
 @pytest.mark.skipif("VAENB_INNER" in os.environ, reason="this is the inner run")
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_on_the_other_backend(backend):
-    if backend == BACKEND or not importlib.util.find_spec(backend):
+    if backend == BACKEND or not run_on(backend, __file__):
         pytest.skip(f"{backend} is this backend, or is not installed")
-    env = {**os.environ, "KERAS_BACKEND": backend, "VAENB_INNER": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    done = subprocess.run([*command, __file__], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stdout[-4000:]
 
 
 def classes_between(model):

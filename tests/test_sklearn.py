@@ -1,11 +1,8 @@
 """scikit-learn's own checks of the estimators, pipelines, searches, frames and pickles, on every
 backend. `make test` takes a few of scikit-learn's checks, `make test-all` every one."""
 
-import importlib.util
 import os
 import pickle
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -16,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
-from thorough import THOROUGH, some
+from thorough import THOROUGH, run_on, some
 
 from vaenb import DiscretizedLogistic
 from vaenb.sklearn import VAEDetector, VAEImputer, VAETransformer, one_standard_error
@@ -44,13 +41,9 @@ def eager():
 @pytest.mark.skipif("VAENB_INNER" in os.environ, reason="this is the inner run")
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_on_the_other_backend(backend):
-    if backend == BACKEND or not importlib.util.find_spec(backend):
-        pytest.skip(f"{backend} is this backend, or is not installed")
-    env = {**os.environ, "KERAS_BACKEND": backend, "VAENB_INNER": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     chosen = [] if THOROUGH else ["-k", "pickle or pipeline"]
-    done = subprocess.run([*command, *chosen, __file__], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    if backend == BACKEND or not run_on(backend, __file__, *chosen):
+        pytest.skip(f"{backend} is this backend, or is not installed")
 
 
 def checks(name):

@@ -11,7 +11,16 @@ import yaml
 
 pytest.importorskip("nbdev")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from test_site import QUARTO, ROOT, code, markdown, picture, site, tool  # noqa: E402
+from test_site import (  # noqa: E402
+    QUARTO,
+    ROOT,
+    code,
+    markdown,
+    picture,
+    site,
+    tool,
+    write_notebook,
+)
 
 translation, readme, check = map(tool, ("translation", "readme", "check"))
 INDEX = [
@@ -41,20 +50,12 @@ WORDS = {"Book": "全书", "API": "API", "Code": "代码", "Part": "部分", "Fi
 WORDS |= {"Download this notebook": "下载", "On this page": "本页", "Code of the figure": "绘图"}
 
 
-def write(path, cells):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cells = [dict(cell, id=f"cell{i}") for i, cell in enumerate(cells)]
-    path.write_text(
-        json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    )
-
-
 @pytest.fixture
 def project(tmp_path):
     "Three notebooks, two of them translated."
     nbs = tmp_path / "nbs"
     for name, cells in (("index", INDEX), ("part/10_one", ONE), ("part/11_other", OTHER)):
-        write(nbs / f"{name}.ipynb", cells)
+        write_notebook(nbs / f"{name}.ipynb", cells)
     navigation = QUARTO.replace("[part/10_one.ipynb]", "[part/10_one.ipynb, part/11_other.ipynb]")
     (tmp_path / "_quarto.yml").write_text(navigation)
     for name, words in CHINESE.items():
@@ -73,7 +74,9 @@ def change(root, name, cell, before, after):
     notebook = json.loads(path.read_text())
     source = next(c for c in notebook["cells"] if c["id"] == cell)["source"]
     assert before in source
-    write(path, [{**c, "source": c["source"].replace(before, after)} for c in notebook["cells"]])
+    write_notebook(
+        path, [{**c, "source": c["source"].replace(before, after)} for c in notebook["cells"]]
+    )
 
 
 def test_every_cell_of_a_translated_page_is_translated_and_none_is_stale():
@@ -136,7 +139,7 @@ SEEDED = {
         "index.md: cell cell4 is altered: the names in code" + DIFFER,
     ),
     "a cell that is gone": (
-        lambda root: write(root / "nbs" / "index.ipynb", INDEX[:4]),
+        lambda root: write_notebook(root / "nbs" / "index.ipynb", INDEX[:4]),
         "index.md: cell cell4 is gone from nbs/index.ipynb; delete its entry.",
     ),
     "a word of the navigation": (

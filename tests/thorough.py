@@ -5,8 +5,11 @@ every day. VAENB_ROTATION=<the number that pytest prints at its start> repeats a
 """
 
 import datetime
+import importlib.util
 import os
 import random
+import subprocess
+import sys
 
 THOROUGH = os.environ.get("VAENB_THOROUGH", "") not in ("", "0")
 ROTATION = os.environ.setdefault("VAENB_ROTATION", str(datetime.date.today().toordinal()))
@@ -49,3 +52,18 @@ def recipes_of_each_kind():
     named = {name for names in KINDS.values() for name in names}
     chosen = {name for kind, names in KINDS.items() for name in some(names, 1, kind)}
     return [name for name in RECIPES if name in chosen or name not in named]
+
+
+def run_on(backend, file, *options):
+    """Runs a file of tests on another backend, in a process of its own.
+
+    That run has VAENB_INNER in its environment, so that it does not start others. Nothing is run
+    where `backend` is not installed: the answer is False.
+    """
+    if not importlib.util.find_spec(backend):
+        return False
+    env = {**os.environ, "KERAS_BACKEND": backend, "VAENB_INNER": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run([*command, *options, file], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return True

@@ -8,13 +8,13 @@ __all__ = ['l0', 'dead_share', 'dictionary_encoder', 'dictionary_decoder', 'dict
 
 # %% ../nbs/models/30_bottleneck.ipynb #e740d059
 import math
-import operator
 
 import keras
 from keras import layers, ops
 
 from .distribution import Point
 from .likelihood import Conditional
+from .model import check_count
 from .network import Network
 
 # %% ../nbs/models/30_bottleneck.ipynb #791be18c
@@ -95,17 +95,6 @@ class SparsePoint(Point):
     def __init__(self, z, activations, extra=None):
         super().__init__(z, extra)
         self.activations = activations
-
-
-def _positive(value, name):
-    "The value as an int; ValueError unless it is a positive whole number."
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"{name} is {value!r}, but it must be a positive whole number")
-    return number
 
 
 def _at_most(value, d, name):
@@ -206,8 +195,8 @@ class TopK(SparseCode):
     arguments = ("k", "aux", "dead_after", "tied")
 
     def __init__(self, k=None, aux=1 / 32, dead_after=2000, **kwargs):
-        k = k if k is None else _positive(k, "k")
-        aux, dead_after = _not_negative(aux, "aux"), _positive(dead_after, "dead_after")
+        k = k if k is None else check_count(k, "k")
+        aux, dead_after = _not_negative(aux, "aux"), check_count(dead_after, "dead_after")
         super().__init__(k=k, aux=aux, dead_after=dead_after, **kwargs)
 
     def add_parameters(self):
@@ -340,7 +329,7 @@ class JumpReLU(SparseCode):
     arguments = ("weight", "k", "bandwidth", "threshold", "tied")
 
     def __init__(self, weight=0.03, k=None, bandwidth=0.1, threshold=0.1, **kwargs):
-        k = k if k is None else _positive(k, "k")
+        k = k if k is None else check_count(k, "k")
         for name, value in (("bandwidth", bandwidth), ("threshold", threshold)):
             if not _not_negative(value, name):
                 raise ValueError(f"{name} is 0, but it must be positive")
@@ -390,7 +379,7 @@ class Matryoshka(BatchTopK):
         if sizes is not None:
             if not isinstance(sizes, (list, tuple)) or not sizes:
                 raise ValueError(f"sizes is {sizes!r}, but it must be a list of whole numbers")
-            sizes = tuple(_positive(m, "one of the sizes") for m in sizes)
+            sizes = tuple(check_count(m, "one of the sizes") for m in sizes)
             if any(b <= a for a, b in zip(sizes, sizes[1:])):
                 raise ValueError(f"sizes is {sizes}, but each must be larger than the one before")
         super().__init__(k=k, sizes=sizes, **kwargs)
