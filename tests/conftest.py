@@ -3,6 +3,9 @@
 With `pytest -n 2` every file is one group, which one process runs from its first test to its last,
 so that what a file prepares is prepared once. Tests that wait for a picture never compete with each
 other: all files that open a browser or JupyterLab are one group together.
+
+`make test` gives `--today`: of the test functions that are marked `rotating` it runs a third,
+another third every day. Without the option, and in `make test-all`, all of them run.
 """
 
 import os
@@ -14,12 +17,20 @@ import pytest
 from thorough import ROTATION, THOROUGH
 
 BROWSER = ("test_browser", "test_explorer", "test_explorer_lab", "test_lab", "test_monitor_lab")
+TURNS = {}  # rotating test function -> its turn, in the order of collection
 # The longest first, so that the processes end at about the same time; all others follow.
 LONGEST = ("browser", "test_parts", "test_cli", "test_numerics", "test_model", "test_training")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--today", action="store_true", help="of the tests marked `rotating` those of today"
+    )
+
+
 def pytest_configure(config):
     """What JAX compiles is kept for all processes of one run; the first makes the folder."""
+    config.addinivalue_line("markers", "rotating: `make test` runs it every third day")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         config.compiled = tempfile.mkdtemp(prefix="vaenb-compiled-")
@@ -46,7 +57,20 @@ def group(nodeid):
     return "browser" if name in BROWSER else name
 
 
-def pytest_collection_modifyitems(items):
+def is_todays(item):
+    """Whether a test is not marked `rotating`, or its function has its turn today."""
+    if not item.get_closest_marker("rotating"):
+        return True
+    return TURNS.setdefault(item.nodeid.split("[")[0], len(TURNS)) % 3 == int(ROTATION) % 3
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--today") and not THOROUGH:
+        groups = {True: [], False: []}
+        for item in items:
+            groups[is_todays(item)].append(item)
+        config.hook.pytest_deselected(items=groups[False])
+        items[:] = groups[True]
     place = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(group(item.nodeid), len(place)))
 

@@ -254,8 +254,7 @@ def seeded(make, x):
 
 def one_after_the_other():
     """TensorFlow's operations in one order: side by side it adds three arrays or more beginning
-    with
-    whichever is free first, and the last digit is left to chance."""
+    with whichever is free first, and the last digit is left to chance."""
     import keras
 
     if keras.backend.backend() != "tensorflow":

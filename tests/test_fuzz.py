@@ -1,10 +1,7 @@
 """Ten thousand generated inputs: arrays, configurations, command lines and damaged files. What
-comes
-back is either right (finite, of the right shape, or what was saved), or one sentence that the
-package
-itself raises; at the command line one line and an exit code. Nothing hangs, and no error comes out
-of
-the depth of a library.
+comes back is either right (finite, of the right shape, or what was saved), or one sentence that the
+package itself raises; at the command line one line and an exit code. Nothing hangs, and no error
+comes out of the depth of a library.
 
 `make test` generates the first tenth of them, `make test-all` all.
 """
@@ -57,8 +54,7 @@ ERRORS = (ValueError, TypeError, FileNotFoundError, NotImplementedError)
 
 def fuzz(n, /, **strategies):
     """Runs a test `n` times (a tenth of that in `make test`), with the same inputs on every
-    machine,
-    and counts the runs; an input that takes ten seconds counts as a hang."""
+    machine, and counts the runs; an input that takes ten seconds counts as a hang."""
     n = amount(n // 10, n)
 
     def decorate(test):

@@ -1,14 +1,12 @@
 """Extreme numbers: every likelihood, density, posterior and objective stays finite, and right,
-where
-log-variances of [-50, 50] and logits of [-1e4, 1e4] are asked for.
+where log-variances of [-50, 50] and logits of [-1e4, 1e4] are asked for.
 
 Each backend works in a process of its own, in float32 and in mixed precision. The reference is
-SciPy
-(or the textbook formula) in 64 bits; where a part bounds what it is given, the reference is written
-with the bounds its documentation states, and a test of its own holds `bound_logvar` to them. The
-bare
-functions of `vaenb.distribution` do not bound: they promise the right number wherever it fits into
-float32. `make test` takes one recipe of each kind, `make test-all` every recipe.
+SciPy (or the textbook formula) in 64 bits; where a part bounds what it is given, the reference is
+written with the bounds its documentation states, and a test of its own holds `bound_logvar` to
+them. The bare functions of `vaenb.distribution` do not bound: they promise the right number
+wherever it fits into float32. `make test` takes one recipe of each kind, `make test-all` every
+recipe.
 """
 
 import importlib.util

@@ -1,10 +1,8 @@
 """Run by test_training.py in a process of its own: trains in children, kills them at random
-moments,
-and compares what becomes of them with a training that was left alone.
+moments, and compares what becomes of them with a training that was left alone.
 
 Its children are forked after everything is imported and before the backend has done any work (and
-so
-before it has threads): a start costs a fraction of a second.
+so before it has threads): a start costs a fraction of a second.
 """
 
 import json

@@ -3,7 +3,12 @@ kernel.
 
     python tools/chapters.py                              # every notebook
     python tools/chapters.py nbs/models/22_vae.ipynb ...
+    python tools/chapters.py --today                      # those that `make test` runs
     python tools/chapters.py --workers 4
+
+`--today` takes every notebook whose code differs from that of twenty commits ago, and a third of
+the others, another third each day (VAENB_ROTATION=<the number that pytest prints at its start>
+repeats a choice). `make test-all` runs every notebook.
 
 One process imports Keras and the other libraries once, and nothing of vaenb. For every notebook it
 forks a child, which has all of that and nothing else: no seeds drawn, no models made, no memory of
@@ -11,7 +16,9 @@ other notebooks. Where a process cannot be forked safely, `nbdev_test` itself ru
 """
 
 import argparse
+import datetime
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +27,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+COMMITS = 20  # a change that is handed in has fewer
 LIBRARIES = (
     "keras",
     "matplotlib.pyplot",
@@ -33,6 +41,43 @@ LIBRARIES = (
     "typer.testing",
     "nbdev.showdoc",
 )
+
+
+def notebooks():
+    """The paths of all notebooks."""
+    from nbdev.doclinks import nbglob
+
+    return sorted(path.resolve() for path in nbglob(as_path=True))
+
+
+def code(notebook):
+    """The sources of a notebook's code cells, from its JSON text."""
+    cells = json.loads(notebook)["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def git(*words):
+    """What git prints, or None where it fails."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def is_changed(path, base):
+    """Whether the code of a notebook differs from that of the commit `base`, which may be None."""
+    before = base and git("show", f"{base}:{path.relative_to(ROOT).as_posix()}")
+    return not before or code(before) != code(path.read_text(encoding="utf-8"))
+
+
+def todays(paths):
+    """Of all notebooks those with changed code, and a third of the others."""
+    if git("rev-parse", "HEAD") is None:  # not a clone: an unpacked archive
+        changed = set()
+    else:
+        base = git("rev-parse", "--verify", "--quiet", f"HEAD~{COMMITS}")
+        changed = {path for path in paths if is_changed(path, base)}
+    day = int(os.environ.get("VAENB_ROTATION") or datetime.date.today().toordinal())
+    others = [path for path in paths if path not in changed]
+    return sorted(changed | set(others[day % 3 :: 3]))
 
 
 def start(path, skip):
@@ -79,20 +124,20 @@ def run(paths, workers):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--today", action="store_true", help="those that `make test` runs")
     parser.add_argument("--workers", type=int, default=min(4, max(2, os.cpu_count() or 1)))
     args = parser.parse_args()
     os.chdir(ROOT)
+    paths = [path.resolve() for path in args.paths]
+    if args.today:
+        paths = todays(notebooks())
     if not sys.platform.startswith("linux"):
         command = [Path(sys.executable).parent / "nbdev_test", "--timing"]
-        several = [[*command, "--path", path] for path in args.paths]
+        several = [[*command, "--path", path] for path in paths]
         several = several or [[*command, "--n_workers", str(args.workers)]]
         sys.exit(max(subprocess.run(command).returncode for command in several))
 
-    from nbdev.doclinks import nbglob
-
-    paths = [path.resolve() for path in args.paths] or sorted(
-        path.resolve() for path in nbglob(as_path=True)
-    )
+    paths = paths or notebooks()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in LIBRARIES:
         importlib.import_module(name)

@@ -121,11 +121,14 @@ def lower_priority():
     os.nice(10)
 
 
-def chapters(folder):
-    """Starts the notebooks at a lower priority; the process, and the file that gets its report."""
+def chapters(folder, everything):
+    """Starts today's notebooks, or all, at a lower priority; the process, and its report's file."""
     report = open(Path(folder) / "notebooks.txt", "w+", encoding="utf-8")
     return subprocess.Popen(
-        [sys.executable, ROOT / "tools" / "chapters.py", "--workers", WORKERS],
+        [
+            *(sys.executable, ROOT / "tools" / "chapters.py", "--workers", WORKERS),
+            *([] if everything else ["--today"]),
+        ],
         stdout=report,
         stderr=subprocess.STDOUT,
         preexec_fn=lower_priority if hasattr(os, "nice") else None,
@@ -134,7 +137,7 @@ def chapters(folder):
 
 def tests():
     """pytest in several processes, each file in one of them; the exit code."""
-    command = [sys.executable, "-m", "pytest", "tests", "-n", WORKERS, "--durations=10"]
+    command = [sys.executable, "-m", "pytest", "tests", "-n", WORKERS, "--today", "--durations=10"]
     return subprocess.run(command, cwd=ROOT).returncode
 
 
@@ -160,7 +163,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="vaenb") as folder:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(folder) / "compiled"))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        process, report = chapters(folder)
+        process, report = chapters(folder, THOROUGH or args.notebooks)
         try:
             failed = [] if args.notebooks or not tests() else ["a test"]
             if process.wait():
