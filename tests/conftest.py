@@ -5,7 +5,9 @@ so that what a file prepares is prepared once. Tests that wait for a picture nev
 other: all files that open a browser or JupyterLab are one group together.
 
 `make test` gives `--today`: of the test functions that are marked `rotating` it runs a third,
-another third every day. Without the option, and in `make test-all`, all of them run.
+another third every day; those with the same `rotating("name")` have their turn together. Of a file
+that runs once more on another backend, it runs a third there. Without the option, and in `make
+test-all`, everything runs.
 """
 
 import os
@@ -30,7 +32,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """What JAX compiles is kept for all processes of one run; the first makes the folder."""
-    config.addinivalue_line("markers", "rotating: `make test` runs it every third day")
+    config.addinivalue_line("markers", "rotating(name): `make test` runs it every third day")
+    if config.getoption("--today"):
+        os.environ["VAENB_TODAY"] = "1"
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         config.compiled = tempfile.mkdtemp(prefix="vaenb-compiled-")
@@ -59,9 +63,11 @@ def group(nodeid):
 
 def is_todays(item):
     """Whether a test is not marked `rotating`, or its function has its turn today."""
-    if not item.get_closest_marker("rotating"):
+    marker = item.get_closest_marker("rotating")
+    if not marker and "VAENB_INNER" not in os.environ:
         return True
-    return TURNS.setdefault(item.nodeid.split("[")[0], len(TURNS)) % 3 == int(ROTATION) % 3
+    name = marker.args[0] if marker and marker.args else item.nodeid.split("[")[0]
+    return TURNS.setdefault(name, len(TURNS)) % 3 == int(ROTATION) % 3
 
 
 def pytest_collection_modifyitems(config, items):

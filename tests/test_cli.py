@@ -234,6 +234,7 @@ def test_train_writes_a_whole_run(run):
     ), "readable by whom the folder is readable"
 
 
+@pytest.mark.rotating
 def test_a_fresh_process_with_the_same_seed_finds_the_same_numbers(run, tmp_path):
     again = process(TRAIN + " {out}", out=tmp_path / "again")
     assert (
@@ -304,6 +305,7 @@ def test_evaluate_sample_reconstruct_and_info(run, tmp_path):
 
 
 @pytest.mark.skipif(find_spec(OTHER) is None, reason=f"{OTHER} is not installed")
+@pytest.mark.rotating
 def test_a_run_goes_to_a_fresh_process_on_another_backend(run, tmp_path):
     done("reconstruct {run} --out {out}", run=run, out=tmp_path / "here.npy")
     there = process(
@@ -322,6 +324,7 @@ def test_a_run_goes_to_a_fresh_process_on_another_backend(run, tmp_path):
     ), trained.stderr  # no other library speaks up
 
 
+@pytest.mark.rotating
 def test_vectors_and_colour_images(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "vectors.npz", x=rng.normal(size=(60, 5)), y=rng.integers(0, 2, 60))

@@ -63,7 +63,7 @@ def page(trained, tmp_path_factory):
 class View(lab.Canvases):
     "An explorer in a page, and all that goes wrong there."
 
-    def __init__(self, browser, address, width=1000, scheme="light"):
+    def __init__(self, browser, address, width=1000, scheme="light", noun="picture"):
         self.page, self.trouble = (
             browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme),
             [],
@@ -84,7 +84,7 @@ class View(lab.Canvases):
         )
         self.page.goto(address)
         self.el = self.page.locator(".vx").first
-        self.picture = self.el.get_by_role("img", name="The picture that the code stands for")
+        self.picture = self.el.get_by_role("img", name=f"The {noun} that the code stands for")
         self.drawn(self.picture)
 
     def drawn(self, canvas):
@@ -441,7 +441,8 @@ def test_other_models_and_data(browser, tmp_path, which):
     name, model, source, options = list(other_models())[which]
     file = tmp_path / "page.html"
     file.write_text(explore_page(model, source, name, **options))
-    view = View(browser, file.as_uri(), 360)
+    noun = "picture" if len(model.image_shape) == 3 else "row"
+    view = View(browser, file.as_uri(), 360, noun=noun)
     view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
     want, tolerance = model.decode(view.code()[None]), 2
     if view.el.get_by_role("tab").count() == 3:
@@ -601,6 +602,142 @@ def test_a_dot_names_its_example_and_is_encoded_when_it_is_pressed(browser, page
     view.shows(view.el.get_by_role("img", name="The original"), as_bytes(x[i]), 1)
     assert view.trouble == []
     view.page.close()
+
+
+def on_map(view, x, y, reach):
+    "Pixels of a point of the whole map's plane."
+    where = view.el.locator(".map")
+    where.scroll_into_view_if_needed()
+    box = where.bounding_box()
+    side = box["width"]
+    return box["x"] + side * (0.5 + x / (2 * reach)), box["y"] + side * (0.5 - y / (2 * reach))
+
+
+def places_of(page, trained):
+    "Facts, codes and places of the examples on the map, and half its width."
+    model, digits = trained
+    facts = json.loads(page.read_text().partition('-facts">')[2].partition("</script>")[0])
+    x = digits.test.x[np.random.default_rng(0).permutation(len(digits.test.x))]
+    codes = model.encode(x)
+    places = codes @ np.array(facts["axes"]).T
+    return facts, x, codes, places, 1.06 * max(np.abs(places).max(), 2.1)
+
+
+def test_examples_are_selected_by_a_line_and_by_a_class(browser, page, trained):
+    facts, _, _, places, reach = places_of(page, trained)
+    view = View(browser, page.as_uri())
+    before = view.code()
+    view.choose("dragging", "selects examples")
+    corners = [(-0.1, 0.02), (0.4 * reach, 0.02), (0.4 * reach, 0.5 * reach), (-0.1, 0.5 * reach)]
+    mouse = view.page.mouse
+    mouse.move(*on_map(view, *corners[0], reach))
+    mouse.down()
+    for corner in corners[1:]:
+        mouse.move(*on_map(view, *corner, reach), steps=8)
+    mouse.up()
+    inside = (places > [-0.1, 0.02]).all(1) & (places < [0.4 * reach, 0.5 * reach]).all(1)
+    edge = 0.01 * reach  # the width of two pixels
+    sure = (np.abs(places[:, :1] - [-0.1, 0.4 * reach]).min(1) > edge) & (
+        np.abs(places[:, 1:] - [0.02, 0.5 * reach]).min(1) > edge
+    )
+    field = view.el.get_by_label("Indices of the selected examples")
+    found = np.isin(facts["index"], json.loads(field.input_value()))
+    assert inside.sum() > 5 and (found == inside)[sure].all()
+    assert (view.code() == before).all(), "selecting does not move the code"
+    view.el.get_by_role("button", name="3", exact=True).click()
+    three = np.array(facts["index"])[np.array(facts["labels"]) == 3]
+    assert json.loads(field.input_value()) == three.tolist()
+    view.el.get_by_role("button", name="Select none").click()
+    assert not field.is_visible()
+    assert view.trouble == []
+    view.page.close()
+
+
+def test_the_map_is_enlarged_and_moved(browser, page, trained):
+    facts, _, codes, places, reach = places_of(page, trained)
+    view = View(browser, page.as_uri())
+    whole = view.el.get_by_role("button", name="Whole map")
+    assert whole.is_disabled()
+    view.choose("dragging", "moves the map")
+    at = on_map(view, 0.3 * reach, 0.2 * reach, reach)
+    view.page.mouse.move(*at)
+    view.page.mouse.wheel(0, -300 * float(np.log(4)))  # enlarges four times; this point stays
+    view.page.wait_for_function("b => !b.disabled", arg=whole.element_handle(), timeout=5000)
+    view.page.mouse.down()
+    side = view.el.locator(".map").bounding_box()["width"]
+    view.page.mouse.move(at[0] - side / 4, at[1], steps=4)  # a quarter of what is seen
+    view.page.mouse.up()
+    view.choose("dragging", "moves the code")
+    view.page.mouse.click(at[0], at[1])
+    # The zoom leaves reach / 4 as half the width, and the map was moved by half of that.
+    a, b = np.array(facts["axes"])
+    wanted = np.array([0.3 * reach + reach / 8, 0.2 * reach])
+    found = np.array([view.code() @ a, view.code() @ b])
+    near = np.abs(places - wanted).max(1) < 0.02 * reach
+    assert np.abs(found - wanted).max() < 0.01 * reach or near.any(), (found, wanted)
+    whole.click()
+    assert whole.is_disabled() and view.trouble == []
+    view.page.close()
+
+
+def test_draws_come_from_the_posterior_of_the_chosen_example(browser, page, trained):
+    model, digits = trained
+    facts, x, codes, _, _ = places_of(page, trained)
+    view = View(browser, page.as_uri())
+    draw = view.el.get_by_role("button", name="Draw from q(z | x)")
+    draws = []
+    for _ in range(40):
+        draw.click()
+        draws.append(view.code())
+    q = model.posterior_at(x[:1])
+    u = (np.array(draws) - q.mu) / np.exp(0.5 * q.logvar)
+    assert np.unique(u).size == u.size and abs(u.mean()) < 4 / np.sqrt(u.size), u.mean()
+    assert abs(u.std() - 1) < 4 / np.sqrt(2 * u.size), u.std()
+    assert view.trouble == []
+    view.page.close()
+
+
+def test_rows_have_names_and_values_and_series_are_lines(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(80, 3)) * [1, 10, 100]).astype("float32")
+    names = ["height (cm)", "weight (kg)", "a rather long name of a column"]
+    series = np.sin(np.arange(24) / 3 + rng.uniform(0, 6, (80, 1))).astype("float32")
+    for name, x, options, label in (
+        ("row", rows, {"names": names}, "The row that the code stands for"),
+        ("series", series, {"series": True}, "The series that the code stands for"),
+    ):
+        model = VAE.for_data(x, latent_dim=2, network=dense((8,)))
+        file = tmp_path / f"{name}.html"
+        file.write_text(explore_page(model, x, name, **options))
+        view = View(browser, file.as_uri(), 390, noun=name)
+        text = view.el.inner_text()
+        assert "image" not in text and "picture" not in text.replace("Save picture", ""), text
+        for tab in view.el.get_by_role("tab").all():
+            tab.click()
+            assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert "image" not in view.el.inner_text(), tab.inner_text()
+        facts = json.loads(file.read_text().partition('-facts">')[2].partition("</script>")[0])
+        if name == "row":
+            assert facts["columns"]["names"] == names
+            assert np.allclose(facts["columns"]["high"], rows.max(0))
+        assert view.el.get_by_role("img", name=label).count() == 1 and view.trouble == []
+        view.page.close()
+
+
+def test_what_the_explorer_takes():
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    model = VAE.for_data(x, latent_dim=2, network=dense((8,)))
+    labelled = explorer.view_facts(model, (x, list("aabbccaab")))
+    assert labelled["classes"] == ["a", "b", "c"] and len(labelled["labels"]) == 9
+    assert explorer.view_facts(model, x[:1])["points"] == 1
+    for source, options, message in (
+        ("mnist", {}, "load the data"),
+        (x[:0], {}, "at least one example"),
+        ((x, [1, 2]), {}, "one label for each example"),
+        (x, {"names": ["a"]}, "do not fit rows of 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            explorer.view_facts(model, source, **options)
 
 
 def linear(colours):

@@ -24,6 +24,8 @@ explorer
 """
 ]
 
+pytestmark = pytest.mark.rotating
+
 
 class View(lab.Canvases):
     "An explorer in a notebook: what is seen, and how to wait for it to change."

@@ -54,12 +54,14 @@ def runs(tmp_path_factory):
     return {backend: Path(folder) for backend, folder in folders.items()}
 
 
+@pytest.mark.rotating("fresh processes")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_identical_seeds_give_identical_results(runs, backend):
     first, second = (everything(runs[backend] / f"{name}.npz") for name in ("again", "trained"))
     assert len(first) > 10 and same(first, second) == []
 
 
+@pytest.mark.rotating("fresh processes")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_new_process_gives_back_identical_numbers(runs, backend):
     loaded, trained = (
@@ -69,6 +71,7 @@ def test_a_new_process_gives_back_identical_numbers(runs, backend):
     assert len(loaded) > 30 and same(loaded, trained) == []
 
 
+@pytest.mark.rotating("fresh processes")
 @pytest.mark.parametrize("by, of", [("tensorflow", "jax"), ("jax", "tensorflow")])
 def test_a_file_saved_under_one_backend_loads_under_the_other(runs, by, of):
     loaded, trained = (

@@ -40,6 +40,8 @@ print("epochs", len(history.history["loss"]), "best", best + 1, "restored", same
 """,
 ]
 
+pytestmark = pytest.mark.rotating
+
 
 def epoch(panel):
     return int(re.search(r"Epoch (\d+) of 5000", panel.inner_text())[1])

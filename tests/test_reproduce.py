@@ -88,6 +88,7 @@ def result(folder, place):
     return json.loads((folder / place / f"{NAME.format(folder.name)}.json").read_text())
 
 
+@pytest.mark.rotating("sliced runs")
 def test_a_sliced_and_killed_run_equals_an_undisturbed_one(folder):
     whole, sliced = result(folder, "whole"), result(folder, "sliced")
     for key in ("metrics", "log_likelihoods", "last_epoch", "protocol", "epochs", "steps"):
@@ -104,6 +105,7 @@ def test_a_sliced_and_killed_run_equals_an_undisturbed_one(folder):
         np.testing.assert_array_equal(value, states[1][0][name], name)
 
 
+@pytest.mark.rotating("sliced runs")
 def test_a_result_says_what_was_run_where_and_how_well(folder):
     made = result(folder, "sliced")
     assert {
@@ -159,6 +161,7 @@ def test_a_result_says_what_was_run_where_and_how_well(folder):
     )
 
 
+@pytest.mark.rotating("sliced runs")
 def test_a_finished_run_is_not_run_again_and_a_changed_protocol_is_refused(folder):
     backend, out = result(folder, "whole")["backend"], folder / "whole"
     words = [
@@ -190,6 +193,7 @@ def module():
     return made
 
 
+@pytest.mark.rotating
 def test_the_protocols_are_those_of_the_papers():
     reproduce = module()
     iwae = reproduce.PROTOCOLS["iwae-50"]["budgets"]["full"]
