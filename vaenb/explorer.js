@@ -15,6 +15,8 @@ const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCod
 const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
 const rows = (flat, width) => range(flat.length / width).map((i) => flat.subarray(i * width, (i + 1) * width));
 const conditionOf = (facts, chosen) => (facts.condition ? [Float32Array.from(facts.condition.columns.flatMap((column, i) => column.vectors[chosen[i]]))] : []);
+/** What one example is called: an image, a series or a row of numbers. */
+const nounOf = (facts) => (facts.shape.length === 3 ? "image" : facts.series ? "series" : "row");
 const flatten = (codes) => { const out = new Float32Array(codes.length * codes[0].length); codes.forEach((c, i) => out.set(c, i * c.length)); return out; };
 
 /** A repeatable source of numbers in [0, 1) (mulberry32). */
@@ -96,7 +98,8 @@ function atlasDecoder(atlas, frames, facts) {
 
 /** The answers that Python would give, from what the page carries. */
 async function localAnswers(facts) {
-  const d = facts.latent_dim, codes = rows(floatsOf(facts.codes), d), thumbs = await framesOf(facts.thumbs, facts);
+  const d = facts.latent_dim, codes = rows(floatsOf(facts.codes), d), spreads = facts.spread && rows(floatsOf(facts.spread), d);
+  const thumbs = await framesOf(facts.thumbs, facts);
   const network = facts.network && makeModel(facts.network);
   const decode = network ? (z, chosen) => toFrame(network.decode(z, ...conditionOf(facts, chosen)), facts) : atlasDecoder(facts.atlas, await framesOf(facts.atlas, facts), facts);
   const closest = (frame) => {
@@ -118,8 +121,8 @@ async function localAnswers(facts) {
     },
     example({ index }) {
       const i = facts.index.indexOf(index);
-      if (!thumbs[i]) throw new Error(`This page does not carry example ${index}: run the cell again, or choose one of the pictures.`);
-      return { codes: [codes[i]], frames: [thumbs[i]], labels: [facts.labels ? facts.labels[i] : null], given: facts.condition?.given[i] };
+      if (!thumbs[i]) throw new Error(`This page does not carry example ${index}: run the cell again, or choose one of those it shows.`);
+      return { codes: [codes[i]], spread: spreads && spreads[i], frames: [thumbs[i]], labels: [facts.labels ? facts.labels[i] : null], given: facts.condition?.given[i] };
     },
     sample({ n, seed, temperature, source, condition }) {
       const random = uniform(seed), { draws: all, by } = facts.sources[source], draws = by ? by[condition[0]] : all, stored = draws && rows(floatsOf(draws), d);
@@ -368,21 +371,69 @@ function drawFrame(target, frame, facts, dark) {
   target.getContext("2d").putImageData(pixels, 0, 0);
 }
 
+/** Numbers as bars, or a series as one line for each channel; on a large canvas with names and values. */
 function drawBars(target, values, facts, dark) {
-  const [low, high] = facts.range, w = Math.max(2 * values.length, 160), ht = Math.round(w / 2), context = target.getContext("2d");
+  if (facts.series) { drawLines(target, values, facts, dark); return; }
+  if (target.large && values.length <= 24) { drawTable(target, values, facts, dark); return; }
+  const { low, high } = facts.columns, w = Math.max(2 * values.length, 160), ht = Math.round(w / 2), context = target.getContext("2d");
   Object.assign(target, { width: w, height: ht });
-  const y = (v) => ht * (1 - clamp((v - low) / (high - low || 1), 0, 1)), zero = y(clamp(0, low, high)), wide = w / values.length;
+  const y = (v, i) => ht * (1 - clamp((v - low[i]) / (high[i] - low[i] || 1), 0, 1)), wide = w / values.length;
   context.fillStyle = dark ? "#141518" : "#fff";
   context.fillRect(0, 0, w, ht);
   context.fillStyle = dark ? "#7cc4dc" : "#0b5c74";
-  values.forEach((v, i) => context.fillRect(i * wide, Math.min(y(v), zero), Math.max(1, wide * 0.8), Math.max(1, Math.abs(y(v) - zero))));
+  values.forEach((v, i) => { const zero = y(clamp(0, low[i], high[i]), i); context.fillRect(i * wide, Math.min(y(v, i), zero), Math.max(1, wide * 0.8), Math.max(1, Math.abs(y(v, i) - zero))); });
+}
+
+/** A row of a table: name, bar between the smallest and the largest value of the column, and value. */
+function drawTable(target, values, facts, dark) {
+  const { names, low, high } = facts.columns, w = 480, line = 26, context = target.getContext("2d");
+  Object.assign(target, { width: w, height: line * values.length + 4 });
+  context.fillStyle = paperOf(dark);
+  context.fillRect(0, 0, w, target.height);
+  context.font = "17px system-ui, sans-serif";
+  context.textBaseline = "middle";
+  values.forEach((v, i) => {
+    const y = line * (i + 0.5) + 2, x = (u) => 190 + 190 * clamp((u - low[i]) / (high[i] - low[i] || 1), 0, 1), zero = x(clamp(0, low[i], high[i]));
+    context.fillStyle = dark ? "#2a2e34" : "#eceae3";
+    context.fillRect(190, y - 7, 190, 14);
+    context.fillStyle = dark ? "#7cc4dc" : "#0b5c74";
+    context.fillRect(Math.min(x(v), zero), y - 7, Math.max(2, Math.abs(x(v) - zero)), 14);
+    context.fillStyle = inkOf(dark);
+    context.textAlign = "right";
+    const name = names ? names[i] : `x[${i}]`;
+    context.fillText(name.length > 20 ? `${name.slice(0, 19)}\u2026` : name, 182, y);
+    context.textAlign = "left";
+    context.fillText(Number.isFinite(v) ? String(Number(v.toPrecision(4))).replace("-", "\u2212") : "missing", 388, y);
+  });
+}
+
+/** A series over time: the channels of a step lie one behind another. */
+function drawLines(target, values, facts, dark) {
+  const c = facts.series, n = values.length / c, [low, high] = facts.range, w = target.large ? 480 : 160, ht = w / 2, context = target.getContext("2d"), edge = w / 40;
+  Object.assign(target, { width: w, height: ht });
+  context.fillStyle = dark ? "#141518" : "#fff";
+  context.fillRect(0, 0, w, ht);
+  const x = (t) => edge + ((w - 2 * edge) * t) / (n - 1 || 1), y = (v) => ht - edge - (ht - 2 * edge) * clamp((v - low) / (high - low || 1), 0, 1);
+  if (low < 0 && high > 0) { context.fillStyle = dark ? "#3d4147" : "#d3cfc3"; context.fillRect(0, y(0), w, w / 320); }
+  range(c).forEach((k) => {
+    context.strokeStyle = c === 1 ? (dark ? "#7cc4dc" : "#0b5c74") : classColour(k, c, dark);
+    context.lineWidth = w / 120;
+    context.beginPath();
+    range(n).forEach((t) => context.lineTo(x(t), y(values[t * c + k])));
+    context.stroke();
+  });
+  if (!target.large) return;
+  context.fillStyle = inkOf(dark);
+  context.font = "15px system-ui, sans-serif";
+  [[high, 16], [low, ht - 5]].forEach(([v, at]) => context.fillText(String(Number(v.toPrecision(3))).replace("-", "\u2212"), 4, at));
 }
 
 // ---- the parts: each returns { el, update(changed) }, and says by app.set what the hand has changed -----------------------------
 
 function picturePart(app) {
   const { facts, state } = app;
-  const shown = canvas("The picture that the code stands for"), needle = h("i", {}), word = h("b", {});
+  const shown = canvas(`The ${facts.shape.length === 3 ? "picture" : nounOf(facts)} that the code stands for`), needle = h("i", {}), word = h("b", {});
+  shown.large = true;
   const norm = h("div", { className: "gauge", role: "img" }, h("span", {}, "typical"), h("span", { className: "scale" }, needle), h("span", {}, "unusual"), word);
   // How far the code lies from the middle, in standard deviations of what is usual there: 0 is the usual distance, 1 is four of them away.
   const strange = (u) => { const [mean, sd] = facts.norm; return clamp(Math.abs(u - mean) / (4 * (sd || 1)), 0, 1); };
@@ -454,7 +505,7 @@ function slidersPart(app) {
 const GRID = 15; // the map's background: places in a row
 
 function mapPart(app) {
-  const { facts, state } = app, d = facts.latent_dim, codes = rows(floatsOf(facts.codes), d);
+  const { facts, state } = app, d = facts.latent_dim, codes = rows(floatsOf(facts.codes), d), spreads = facts.spread && rows(floatsOf(facts.spread), d);
   const plane = () => {
     const unit = (j) => Float32Array.from({ length: d }, (_, i) => (i === j ? 1 : 0));
     return state.plane.pca && facts.axes ? facts.axes : d === 1 ? [unit(0), new Float32Array(1)] : [unit(state.plane.x), unit(state.plane.y)];
@@ -466,8 +517,13 @@ function mapPart(app) {
     const [a, b] = plane(), z = base(), [zx, zy] = [dot(a, z), dot(b, z)];
     return Float32Array.from(z, (v, i) => v + (x - zx) * a[i] + (y - zy) * b[i]);
   };
-  let points = [], reach = 1, back = [], backKey = "", only = null;
+  let points = [], reach = 1, back = [], backKey = "", only = null, planeKey = "", lasso = null;
+  let sight = { x: 0, y: 0, zoom: 1 }; // what the map shows: its middle, and how many times enlarged
+  const half = () => reach / sight.zoom;
   const locate = () => {
+    const key = JSON.stringify([state.plane.pca, state.plane.x, state.plane.y]);
+    if (key !== planeKey) sight = { x: 0, y: 0, zoom: 1 };
+    planeKey = key;
     points = codes.map(project);
     const [a, b] = plane(), spreadOf = (axis) => Math.sqrt(axis.reduce((s, v, i) => s + (v * facts.scale[i]) ** 2, 0));
     reach = 1.06 * points.reduce((m, p) => Math.max(m, Math.abs(p[0]), d === 1 ? 0 : Math.abs(p[1])), 2.1 * Math.max(spreadOf(a), spreadOf(b)));
@@ -480,9 +536,13 @@ function mapPart(app) {
     const most = Math.max(...heights.filter(Boolean), 12);
     points.forEach((p) => { p[1] = reach * (-0.8 + (1.6 * p[1]) / most); });
   };
-  const toX = (x) => target.width * (0.5 + x / (2 * reach)), toY = (y) => target.height * (0.5 - y / (2 * reach));
+  const toX = (x) => target.width * (0.5 + (x - sight.x) / (2 * half())), toY = (y) => target.height * (0.5 - (y - sight.y) / (2 * half()));
+  const place = (event) => { // of a pointer, in the plane
+    const box = target.getBoundingClientRect();
+    return [sight.x + half() * (2 * (event.clientX - box.left) / box.width - 1), sight.y + half() * (1 - 2 * (event.clientY - box.top) / box.height)];
+  };
   const fill = newest(async (key, stale) => {
-    const grid = range(GRID * GRID).map((i) => at(reach * ((2 * (i % GRID) + 1) / GRID - 1), reach * (1 - (2 * Math.floor(i / GRID) + 1) / GRID)));
+    const grid = range(GRID * GRID).map((i) => at(sight.x + half() * ((2 * (i % GRID) + 1) / GRID - 1), sight.y + half() * (1 - (2 * Math.floor(i / GRID) + 1) / GRID)));
     if (backKey !== key) back = [];
     await app.decodeMany(grid, (i, frame) => { back[i] = Object.assign(back[i] || document.createElement("canvas"), {}); app.draw(back[i], frame); paint(); }, stale);
     backKey = key;
@@ -503,21 +563,46 @@ function mapPart(app) {
       context.strokeStyle = ink;
       context.lineWidth = ratio;
       context.beginPath();
-      context.arc(toX(0), toY(0), (r * w) / (2 * reach), 0, 7);
+      context.arc(toX(0), toY(0), (r * w) / (2 * half()), 0, 7);
       context.stroke();
     }
-    const size = clamp(60 / Math.sqrt(points.length), 1.8, 4) * ratio;
+    const size = clamp((60 * Math.sqrt(sight.zoom)) / Math.sqrt(points.length), 1.8, 5) * ratio, chosen = state.selection && new Set(state.selection);
     points.forEach(([x, y], i) => {
-      context.globalAlpha = only !== null && facts.labels[i] !== only ? 0.08 : 0.9;
+      context.globalAlpha = chosen && !chosen.has(facts.index[i]) ? 0.08 : 0.9;
       context.fillStyle = colour(i, dark);
       context.beginPath();
       context.arc(toX(x), toY(y), size, 0, 7);
       context.fill();
     });
     context.globalAlpha = 1;
+    ellipse(context, ratio, ink);
     words(context, ratio, ink, paperOf(dark));
+    if (lasso) loop(context, ratio, ink);
     path(context, ratio, ink, paperOf(dark));
     marker(context, project(state.z), ratio, dark);
+  }
+  /** One and two standard deviations of q(z|x) in the plane, for the example that was chosen last. */
+  function ellipse(context, ratio, ink) {
+    if (!app.posterior) return;
+    const { mean, spread } = app.posterior, [a, b] = plane(), [x, y] = project(mean);
+    const moment = (p, q) => spread.reduce((sum, s, i) => sum + p[i] * q[i] * s * s, 0);
+    const [aa, ab, bb] = [moment(a, a), moment(a, b), moment(b, b)], l = Math.sqrt(aa) || 1e-9, m = ab / l, r = Math.sqrt(Math.max(bb - m * m, 0));
+    Object.assign(context, { strokeStyle: ink, lineWidth: 1.25 * ratio });
+    for (const k of [1, 2]) {
+      context.globalAlpha = k === 1 ? 0.9 : 0.5;
+      context.beginPath();
+      if (d === 1) [-1, 1].forEach((sign) => { context.moveTo(toX(x + sign * k * l), toY(y) - 9 * ratio); context.lineTo(toX(x + sign * k * l), toY(y) + 9 * ratio); });
+      else range(65).forEach((i) => { const t = (i * Math.PI) / 32, [u, v] = [k * Math.cos(t), k * Math.sin(t)]; context.lineTo(toX(x + l * u), toY(y + m * u + r * v)); });
+      context.stroke();
+    }
+    context.globalAlpha = 1;
+  }
+  function loop(context, ratio, ink) {
+    Object.assign(context, { strokeStyle: ink, lineWidth: 1.5 * ratio });
+    context.beginPath();
+    lasso.forEach(([x, y]) => context.lineTo(toX(x), toY(y)));
+    context.closePath();
+    context.stroke();
   }
   const axisNames = () => (d === 1 ? ["z[0]", "number of examples"] : state.plane.pca && facts.axes ? ["first principal axis", "second principal axis"] : [`z[${state.plane.x}]`, `z[${state.plane.y}]`]);
   function words(context, ratio, ink, paper) {
@@ -538,9 +623,9 @@ function mapPart(app) {
     const middle = (list) => list.sort((a, b) => a - b)[list.length >> 1], placed = [];
     facts.classes.forEach((name, k) => {
       const own = points.filter((_, i) => facts.labels[i] === k);
-      if (!own.length || (only !== null && only !== k)) return;
+      if (!own.length || (only !== null && only !== k) || Math.abs(middle(own.map((p) => p[0])) - sight.x) > half() || Math.abs(middle(own.map((p) => p[1])) - sight.y) > half()) return;
       const x = middle(own.map((p) => p[0])), y = middle(own.map((p) => p[1]));
-      if (placed.every((other) => Math.hypot(other.x - x, other.y - y) > 0.07 * reach)) placed.push({ name: String(name).slice(0, 12), x, y });
+      if (placed.every((other) => Math.hypot(other.x - x, other.y - y) > 0.07 * half())) placed.push({ name: String(name).slice(0, 12), x, y });
     });
     return placed;
   }
@@ -570,9 +655,9 @@ function mapPart(app) {
     }
   }
   const under = (event, radius) => { // the dot under the pointer, or -1
-    const box = target.getBoundingClientRect(), x = reach * (2 * (event.clientX - box.left) / box.width - 1), y = reach * (1 - 2 * (event.clientY - box.top) / box.height);
-    let best = -1, least = (2 * reach * radius) / box.width;
-    points.forEach((p, i) => { const far = Math.hypot(p[0] - x, p[1] - y); if (far < least && (only === null || facts.labels[i] === only)) [best, least] = [i, far]; });
+    const [x, y] = place(event), chosen = state.selection && new Set(state.selection);
+    let best = -1, least = (2 * half() * radius) / (target.clientWidth || 320);
+    points.forEach((p, i) => { const far = Math.hypot(p[0] - x, p[1] - y); if (far < least && (!chosen || chosen.has(facts.index[i]))) [best, least] = [i, far]; });
     return best;
   };
   const hint = h("div", { className: "hint", hidden: true }, h("canvas", { width: 1, height: 1 }), h("span", {}));
@@ -594,59 +679,118 @@ function mapPart(app) {
   const pick = (event) => { // a dot is its example: the code is that of the encoder, in all dimensions
     const i = under(event, event.pointerType === "touch" ? 9 : 5);
     if (i < 0) { go(event); return; }
+    app.about(codes[i], spreads && spreads[i]);
     app.set({ z: app.held(codes[i]), example: facts.index[i], ...app.under(facts.condition?.given[i]) });
   };
-  const go = (event) => {
-    const box = target.getBoundingClientRect();
-    app.set({ z: [...at(reach * (2 * (event.clientX - box.left) / box.width - 1), reach * (1 - 2 * (event.clientY - box.top) / box.height))] });
+  const go = (event) => { app.set({ z: [...at(...place(event))] }); };
+  /** Enlarges the map by a factor; the point [x, y] of the plane stays where it is. */
+  const zoom = (factor, [x, y] = [sight.x, sight.y]) => {
+    const next = clamp(sight.zoom * factor, 1, 64), k = sight.zoom / next;
+    look({ x: x + (sight.x - x) * k, y: y + (sight.y - y) * k, zoom: next });
+  };
+  const look = (next) => {
+    const far = reach * (1 - 1 / next.zoom); // the window stays inside the whole map
+    sight = { x: clamp(next.x, -far, far), y: clamp(next.y, -far, far), zoom: next.zoom };
+    whole.disabled = sight.zoom === 1;
+    background();
+    paint();
+  };
+  target.addEventListener("wheel", (event) => { // the wheel alone scrolls the page
+    if (!event.ctrlKey && hand.value !== "view") return;
+    event.preventDefault();
+    zoom(Math.exp(-event.deltaY / 300), place(event));
+  }, { passive: false });
+  /** Whether a point lies inside the closed line (even-odd rule). */
+  const inside = ([x, y], line) => line.reduce((odd, [xi, yi], i) => {
+    const [xj, yj] = line[(i + line.length - 1) % line.length];
+    return (yi > y) !== (yj > y) && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi ? !odd : odd;
+  }, false);
+  const select = (chosen) => app.set({ selection: chosen && chosen.map((i) => facts.index[i]).filter((i) => i !== undefined) });
+  const showOnly = (k) => {
+    only = k;
+    legend.querySelectorAll("button").forEach((other, i) => other.setAttribute("aria-pressed", i === only));
   };
   // A finger that moves up or down scrolls the page (the browser then cancels the pointer); one that moves across, or taps, moves the code.
-  let begun = null; // where a finger came down, until it has moved across
-  target.addEventListener("pointerdown", (event) => { target.setPointerCapture(event.pointerId); if (event.pointerType === "touch") begun = event; else pick(event); });
+  let begun = null, held = null; // where a finger came down, until it has moved across; where the map was taken
+  target.addEventListener("pointerdown", (event) => {
+    target.setPointerCapture(event.pointerId);
+    if (hand.value === "view") held = [event.clientX, event.clientY, sight];
+    else if (hand.value === "select") lasso = [place(event)];
+    else if (event.pointerType === "touch") begun = event;
+    else pick(event);
+  });
   target.addEventListener("pointermove", (event) => {
     if (!event.buttons) return;
+    if (held) {
+      const k = (2 * half()) / (target.clientWidth || 320);
+      look({ ...held[2], x: held[2].x - k * (event.clientX - held[0]), y: held[2].y + k * (event.clientY - held[1]) });
+      return;
+    }
+    if (lasso) { lasso.push(place(event)); paint(); return; }
     const across = begun && Math.abs(event.clientX - begun.clientX), along = begun && Math.abs(event.clientY - begun.clientY);
     if (begun && (across < 8 || across < along)) return;
     begun = null;
     go(event);
   });
-  target.addEventListener("pointerup", (event) => { if (event.pointerType === "touch") { if (begun) pick(event); else go(event); } });
+  const release = (event) => {
+    const line = lasso, was = held;
+    [lasso, held] = [null, null];
+    if (line) { showOnly(null); select(line.length > 2 ? range(points.length).filter((i) => inside(points[i], line)) : null); return; }
+    if (!was && event.type === "pointerup" && event.pointerType === "touch") { if (begun) pick(event); else go(event); }
+  };
+  for (const end of ["pointerup", "pointercancel"]) target.addEventListener(end, release);
   target.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key], factor = { "+": 2, "=": 2, "-": 0.5, 0: 1 / 64 }[event.key];
+    if (factor && !event.ctrlKey && !event.metaKey) { event.preventDefault(); zoom(factor, project(state.z)); return; }
     if (!step) return;
     event.preventDefault();
-    const [x, y] = project(state.z), by = reach * (event.shiftKey ? 0.01 : 0.04);
+    const [x, y] = project(state.z), by = half() * (event.shiftKey ? 0.01 : 0.04);
     app.set({ z: [...at(clamp(x + by * step[0], -reach, reach), clamp(y + by * step[1], -reach, reach))] });
   });
   const turn = (patch) => app.set({ plane: { ...state.plane, ...patch } });
   const dims = options(facts.order.map((j) => [j, `z[${j}]`]));
   const view = h("select", { onchange: () => turn({ pca: view.value === "pca" }) }, ...options([["pca", "principal axes"], ["dims", "two dimensions"]]));
   const across = h("select", { onchange: () => turn({ x: Number(across.value) }) }, ...dims), up = h("select", { onchange: () => turn({ y: Number(up.value) }) }, ...dims.map((o) => o.cloneNode(true)));
-  const rest = h("input", { type: "checkbox", onchange: () => turn({ rest: rest.checked }) }), background = h("input", { type: "checkbox", onchange: () => turn({ background: background.checked }) });
+  const rest = h("input", { type: "checkbox", onchange: () => turn({ rest: rest.checked }) }), ground = h("input", { type: "checkbox", onchange: () => turn({ background: ground.checked }) });
   const pair = h("span", { className: "row" }, field("across", across), field("up", up));
   const chip = (name, i) => {
-    const b = button("", () => { only = only === i ? null : i; legend.querySelectorAll("button").forEach((other, k) => other.setAttribute("aria-pressed", k === only)); paint(); }, { className: "chip", "aria-pressed": "false" });
+    const b = button("", () => { showOnly(only === i ? null : i); select(only === null ? null : range(points.length).filter((k) => facts.labels[k] === only)); }, { className: "chip", "aria-pressed": "false" });
     b.append(h("i", {}), name);
     return b;
   };
-  const legend = h("div", { className: "legend", role: "group", "aria-label": "Classes: press one to see it alone" }, ...(facts.classes && facts.classes.length <= 30 ? facts.classes.map(chip) : []));
+  const legend = h("div", { className: "legend", role: "group", "aria-label": "Classes: press one to select it" }, ...(facts.classes && facts.classes.length <= 30 ? facts.classes.map(chip) : []));
+  const hand = h("select", { onchange: () => { target.style.touchAction = hand.value === "code" ? "" : "none"; target.style.cursor = hand.value === "view" ? "grab" : ""; } }, ...options([["code", "moves the code"], ["view", "moves the map"], ["select", "selects examples"]]));
+  const whole = button("Whole map", () => look({ x: 0, y: 0, zoom: 1 }), { disabled: true });
+  const zoomers = h("span", { className: "zoom", role: "group", "aria-label": "Size of the map" }, button("+", () => zoom(2, project(state.z)), { title: "Enlarge around the code", "aria-label": "Enlarge the map" }), button("\u2212", () => zoom(0.5), { title: "Make smaller", "aria-label": "Make the map smaller" }), whole);
+  const again = button("Draw from q(z | x)", () => app.drawAgain(), { title: "Another draw from the posterior of the example that was chosen last: its one and two standard deviations are the ellipses", hidden: true });
+  const chosenText = h("span", { "aria-live": "polite" }), list = h("input", { type: "text", readOnly: true, "aria-label": "Indices of the selected examples" });
+  const taken = button("Copy indices", async () => { await copy(list); taken.textContent = "Copied"; setTimeout(() => { taken.textContent = "Copy indices"; }, 900); });
+  const selection = h("div", { className: "row selection", hidden: true }, chosenText, list, taken, button("Select none", () => { showOnly(null); select(null); }));
+  const background = () => {
+    if (!state.plane.background) return;
+    const [a, b] = plane(), z = base(), off = z.map((v, i) => v - dot(a, z) * a[i] - dot(b, z) * b[i]);
+    const key = JSON.stringify([state.condition, state.plane.pca, state.plane.x, state.plane.y, sight, off.map((v) => Math.round(50 * v))]);
+    if (key !== fill.asked) { fill.asked = key; fill(key); }
+  };
   const fit = () => { const side = Math.round((target.clientWidth || 320) * Math.min(2, window.devicePixelRatio || 1)); if (side && target.width !== side) Object.assign(target, { width: side, height: side }); paint(); };
   new ResizeObserver(fit).observe(target);
   return {
     name: "Map", target, image: () => target, fit,
-    el: h("div", {}, h("p", { className: "lead" }, "Drag anywhere: the model draws what lies there."), h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 ? pair : null, d > 2 ? check("other dimensions stay", rest) : null, check("decoded background", background)),
-      h("div", { className: "map-box" }, target, hint), legend, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}A dot is an example: point at it to see it, press it to encode it. The dashed line is the way from A to B.`)),
+    el: h("div", {}, h("p", { className: "lead" }, "Drag anywhere: the model draws what lies there."), h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 ? pair : null, d > 2 ? check("other dimensions stay", rest) : null, check("decoded background", ground)),
+      h("div", { className: "map-box" }, target, hint), h("div", { className: "row tools" }, field("dragging", hand), zoomers, again), legend, selection, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}A dot is an example: point at it to see it, press it to encode it. ${facts.spread ? "The ellipses hold one and two standard deviations of q(z | x) of the example that was chosen last. " : ""}The dashed line is the way from A to B.`)),
     update(changed) {
       view.value = state.plane.pca ? "pca" : "dims";
       pair.hidden = Boolean(state.plane.pca);
-      [across.value, up.value, rest.checked, background.checked] = [state.plane.x, state.plane.y, state.plane.rest, state.plane.background];
+      [across.value, up.value, rest.checked, ground.checked] = [state.plane.x, state.plane.y, state.plane.rest, state.plane.background];
       legend.querySelectorAll("i").forEach((dot, i) => { dot.style.background = classColour(i, facts.classes.length, app.dark()); });
       if (changed.has("plane") || !points.length) locate();
-      if (state.plane.background) {
-        const [a, b] = plane(), z = base(), off = z.map((v, i) => v - dot(a, z) * a[i] - dot(b, z) * b[i]);
-        const key = JSON.stringify([state.condition, state.plane.pca, state.plane.x, state.plane.y, off.map((v) => Math.round(50 * v))]);
-        if (key !== fill.asked) { fill.asked = key; fill(key); }
-      }
+      again.hidden = !app.posterior;
+      selection.hidden = !state.selection;
+      if (state.selection) {
+        chosenText.textContent = `${state.selection.length} selected${facts.live ? ": explorer.selection holds their indices" : ""}`;
+        list.value = `[${state.selection.join(", ")}]`;
+      } else if (only !== null) showOnly(null);
+      background();
       fit();
     },
   };
@@ -748,7 +892,8 @@ function padOf(app, drawn) {
 
 function encodePart(app) {
   const { facts, state } = app, classes = facts.classes;
-  const original = canvas("The original"), rebuilt = canvas("The reconstruction"), error = h("p", { className: "quiet", "aria-live": "polite" });
+  const original = canvas("The original"), rebuilt = canvas("The reconstruction"), noun = nounOf(facts), isRow = facts.shape.length === 1, error = h("p", { className: "quiet", "aria-live": "polite" });
+  original.large = rebuilt.large = isRow;
   const compare = async (frame, code, words, stay, given = state.condition) => {
     if (!stay) app.set({ z: [...code], ...app.under(given) });
     const [back] = await app.decode([code], given);
@@ -760,8 +905,9 @@ function encodePart(app) {
   };
   const named = (label) => (label === null || label === undefined ? "" : classes ? `, class ${classes[label]}` : `, label ${label}`);
   const show = newest(async (index, stay) => {
-    const { codes, frames, labels, given } = await app.host.ask("example", { index });
+    const { codes, frames, labels, given, spread } = await app.host.ask("example", { index });
     seen = index;
+    app.about(codes[0], spread);
     own = undefined;
     if (!stay) app.set({ example: index });
     await compare(frames[0], codes[0], `Example ${index}${named(labels[0])}.`, stay, given);
@@ -769,6 +915,7 @@ function encodePart(app) {
   const encode = newest(async (pixels, words) => {
     const { codes } = await app.host.ask("encode", { condition: state.condition }, pixels);
     own = [pixels, words, String(state.condition)];
+    app.about();
     await compare(facts.shape.length === 1 ? pixels : Uint8ClampedArray.from(pixels, (v) => 255 * v), codes[0], words);
   }, app.fail);
   const last = facts.examples - 1, index = h("input", { type: "number", min: 0, max: last, step: 1, value: 0, oninput: () => { const i = typed(index); if (i !== undefined) show(i, false); } });
@@ -790,11 +937,11 @@ function encodePart(app) {
     try { const pixels = upload.files[0] && (await readImage(upload.files[0], facts)); if (pixels) encode(pixels, "Your image."); } catch { app.complain("That file could not be read as an image."); }
   } });
   return {
-    name: "Your image", image: () => sheetOf([[original], [rebuilt]], 2),
+    name: facts.shape.length === 3 ? "Your image" : "Examples", image: () => sheetOf([[original], [rebuilt]], 2),
     el: h("div", {}, h("div", { className: "row" }, field(`example, 0 to ${last}`, index), classes ? field("class", byClass) : null, few > 10 ? button("Others", more) : null), table.el,
-      h("div", { className: "pair" }, h("div", {}, h("small", {}, "original"), original), h("div", {}, h("small", {}, "reconstruction"), rebuilt),
+      h("div", { className: isRow ? "pair wide" : "pair" }, h("div", {}, h("small", {}, "original"), original), h("div", {}, h("small", {}, "reconstruction"), rebuilt),
         draw ? h("div", {}, h("small", {}, "draw here"), draw.el, button("Clear", () => draw.clear())) : null),
-      error, upload ? field("or an image file", upload) : null, facts.encoder ? null : h("p", { className: "quiet" }, "This page carries no encoder, so only its own examples can be encoded.")),
+      error, upload ? field(`or an ${noun} file`, upload) : null, facts.encoder ? null : h("p", { className: "quiet" }, "This page carries no encoder, so only its own examples can be encoded.")),
     update(changed) {
       if (draw && changed.has("theme")) draw.theme();
       if (own && changed.has("condition") && own[2] !== String(state.condition)) encode(own[0], own[1]);
@@ -807,7 +954,7 @@ function encodePart(app) {
 
 function betweenPart(app) {
   const { state } = app, N = 11;
-  const strip = gallery(app, "From A to B: press a picture to go there", (i) => go(i / (N - 1)));
+  const strip = gallery(app, "From A to B: press one to go there", (i) => go(i / (N - 1)));
   const scrub = keepOnSwipe(app, ["z", "t"], h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Place between A and B", oninput: () => go(Number(scrub.value)) }));
   const way = h("select", { onchange: () => app.set({ spherical: way.value === "spherical" }) }, ...options([["straight", "straight"], ["spherical", "spherical"]]));
   const go = (t) => app.set({ t, z: [...between(state.a, state.b, t, state.spherical)] });
@@ -832,7 +979,7 @@ function betweenPart(app) {
 function traversePart(app) {
   const { facts, state } = app, N = 9, steps = range(N).map((i) => (i - (N - 1) / 2) * (6 / (N - 1)));
   const walk = (j, u) => Float32Array.from(state.z, (v, i) => (i === j ? facts.mean[j] + u * facts.scale[j] : v));
-  const table = gallery(app, "One dimension changes in each row; press a picture to go there", (i) => app.set({ z: [...walk(state.dims[Math.floor(i / N)], steps[i % N])] }));
+  const table = gallery(app, "One dimension changes in each row; press one to go there", (i) => app.set({ z: [...walk(state.dims[Math.floor(i / N)], steps[i % N])] }));
   const name = (i) => `z[${state.dims[Math.floor(i / N)]}] at ${signed(steps[i % N])}`;
   const fill = newest((stale) => app.decodeMany(state.dims.flatMap((j) => steps.map((u) => walk(j, u))), (i, frame) => table.paint(i, frame, name(i)), stale), app.fail);
   const boxes = facts.order.filter(app.movable).map((j) => [j, h("input", { type: "checkbox", onchange: () => app.set({ dims: boxes.filter(([, box]) => box.checked).map(([k]) => k) }) })]);
@@ -857,7 +1004,7 @@ function samplePart(app) {
     const { condition } = state;
     codes = (await app.host.ask("sample", { ...request, condition })).codes;
     const found = nearest && (await app.host.ask("nearest", { condition }, flatten(codes)));
-    const below = (i) => found && { frame: found.frames[i], name: `the nearest ${facts.nearest} image` };
+    const below = (i) => found && { frame: found.frames[i], name: `the nearest ${facts.nearest} ${nounOf(facts)}` };
     table.shape(codes.length, Math.min(codes.length, 8));
     await app.decodeMany(codes, (i, frame) => table.paint(i, frame, `Sample ${i + 1}`, below(i)), stale);
   }, app.fail);
@@ -869,7 +1016,7 @@ function samplePart(app) {
   return {
     name: "New samples", image: table.image,
     el: h("div", {}, h("div", { className: "row" }, field("number", n), field("seed", seed), button("Another seed", () => turn({ seed: state.sampling.seed + 1 })), facts.sources.length > 1 ? field("from", source) : null,
-      h("label", { className: "field" }, h("span", {}, "temperature ", degrees), heat), check(`nearest ${facts.nearest} image`, nearest)), table.el, h("p", { className: "quiet" }, facts.sampled)),
+      h("label", { className: "field" }, h("span", {}, "temperature ", degrees), heat), check(`nearest ${facts.nearest} ${nounOf(facts)}`, nearest)), table.el, h("p", { className: "quiet" }, facts.sampled)),
     update(changed) {
       const s = state.sampling, focused = table.el.getRootNode().activeElement;
       for (const [control, value] of [[n, s.n], [seed, s.seed], [heat, s.temperature], [source, s.source]]) if (control !== focused || changed.has("restored")) control.value = value;
@@ -885,7 +1032,7 @@ function samplePart(app) {
 function takePart(app, picture) {
   const { facts, state } = app;
   const code = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The code as NumPy text" }), whole = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The state of this view" });
-  const link = () => `${location.href.split("#")[0]}#${facts.id}=${encodeURIComponent(JSON.stringify(state))}`;
+  const link = () => `${location.href.split("#")[0]}#${facts.id}=${encodeURIComponent(JSON.stringify({ ...state, selection: undefined }))}`;
   const enlarged = () => sheetOf([[picture]], 1);
   const said = (button, work) => async () => { await work(); const text = button().textContent; button().textContent = "Copied"; setTimeout(() => { button().textContent = text; }, 900); };
   const one = button("Copy", said(() => one, () => copy(code))), two = button(facts.live ? "Copy" : "Copy link", said(() => two, () => copy(whole)));
@@ -943,11 +1090,12 @@ summary { cursor: pointer; color: var(--quiet); padding: 0.3rem 0; font-size: 12
 .tabs button[aria-selected=true] { border-bottom-color: var(--mark); color: var(--ink); font-weight: 600; }
 .map { max-width: 32rem; aspect-ratio: 1; touch-action: pan-y; cursor: crosshair; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
 .map-box { position: relative; max-width: 32rem; margin: 0 auto; } .hint { position: absolute; z-index: 2; pointer-events: none; margin: 12px; padding: 0.3rem 0.5rem; display: grid; gap: 0.2rem; justify-items: center; font-size: 12.5px; background: var(--paper); border: 1px solid var(--line); border-radius: 6px; } .hint canvas { width: 72px; image-rendering: pixelated; }
+.tools { justify-content: center; margin: 0.5rem 0 0; } .zoom { display: flex; gap: 0.3rem; } .zoom button { min-width: 34px; } .selection { justify-content: center; align-items: center; } .selection input { width: 8rem; font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.5rem; } button:disabled { opacity: 0.5; cursor: default; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.25rem; margin: 0.5rem 0; justify-content: center; }
 .chip { display: inline-flex; gap: 0.35rem; align-items: center; min-height: 26px; padding: 0 0.5rem; font-size: 12.5px; } .chip i { width: 10px; height: 10px; border-radius: 50%; } .chip[aria-pressed=true] { border-color: var(--ink); font-weight: 600; }
 .gallery { display: grid; gap: 3px; margin: 0.3rem 0; align-items: center; } .gallery button { padding: 0; min-height: 0; border-radius: 4px; border: 1px solid var(--line); background: none; overflow: hidden; }
 .gallery button:hover, .gallery .here { border-color: var(--mark); box-shadow: 0 0 0 1px var(--mark); } .under { border-top: 3px solid var(--mark); border-radius: 0; } .row-label { font-size: 11.5px; color: var(--quiet); padding-right: 0.35rem; }
-.pair { display: flex; flex-wrap: wrap; gap: 0.9rem; margin: 0.7rem 0; } .pair > div { width: min(9.5rem, 44%); display: grid; gap: 0.25rem; align-content: start; } .pair canvas { border: 1px solid var(--line); }
+.pair { display: flex; flex-wrap: wrap; gap: 0.9rem; margin: 0.7rem 0; } .pair > div { width: min(9.5rem, 44%); display: grid; gap: 0.25rem; align-content: start; } .wide > div { width: min(19rem, 100%); } .wide .frame { image-rendering: auto; } .pair canvas { border: 1px solid var(--line); }
 .pad-box { position: relative; } .pad { touch-action: none; cursor: crosshair; background: var(--panel); color: var(--ink); border-radius: 3px; }
 .pen { display: none; position: absolute; left: 50%; top: 50%; width: 9px; height: 9px; margin: -4.5px; border: 2px solid var(--mark); border-radius: 50%; pointer-events: none; } .pad:focus-visible + .pen { display: block; }
 fieldset { border: 0; padding: 0; margin: 0; min-width: 0; } .boxes .check { min-height: 24px; } legend { padding: 0; }
@@ -969,7 +1117,7 @@ function fitting(state, facts) {
   const d = facts.latent_dim, code = (z) => Array.isArray(z) && z.length === d && z.every(Number.isFinite), number = Number.isFinite;
   const chosen = (v) => Array.isArray(v) && Boolean(facts.condition) && v.length === facts.condition.columns.length && v.every((k, i) => Boolean(facts.condition.columns[i].vectors[k]));
   const fits = { condition: chosen, z: code, a: code, b: code, t: number, spherical: (v) => typeof v === "boolean", example: (v) => facts.live ? Number.isInteger(v) && v >= 0 && v < facts.examples : facts.index.includes(v), tab: Number.isInteger,
-    dims: (v) => Array.isArray(v) && v.every((j) => Number.isInteger(j) && j >= 0 && j < d), plane: (v) => v && v.x >= 0 && v.x < d && v.y >= 0 && v.y < d, sampling: (v) => v && v.n >= 1 && v.n <= 64 && number(v.seed) && number(v.temperature) && Boolean(facts.sources[v.source]) };
+    selection: (v) => v === null || (Array.isArray(v) && v.every(Number.isInteger)), dims: (v) => Array.isArray(v) && v.every((j) => Number.isInteger(j) && j >= 0 && j < d), plane: (v) => v && v.x >= 0 && v.x < d && v.y >= 0 && v.y < d, sampling: (v) => v && v.n >= 1 && v.n <= 64 && number(v.seed) && number(v.temperature) && Boolean(facts.sources[v.source]) };
   return Object.fromEntries(Object.entries(state || {}).filter(([key, value]) => fits[key]?.(value)));
 }
 
@@ -1014,6 +1162,15 @@ function makeApp(model, tell, complain) {
       const fit = fitting(given, facts);
       Object.assign(state, fit);
       app.changed(moved([...Object.keys(fit), "restored"]));
+    },
+    posterior: null, // mean and standard deviations of q(z|x) of the example that was chosen last
+    about(mean, spread) {
+      app.posterior = mean && spread ? { mean: [...mean], spread: [...spread] } : null;
+      app.changed(new Set(["posterior"]));
+    },
+    drawAgain() {
+      const { mean, spread } = app.posterior;
+      app.set({ z: app.held(mean.map((m, j) => m + spread[j] * normal(Math.random))) });
     },
     changed(keys) { for (const part of parts) part.update(keys); },
     use(list) { parts = list; },
@@ -1083,6 +1240,7 @@ function render({ model, el }) {
   const picture = picturePart(app), condition = conditionPart(app), sliders = slidersPart(app), take = takePart(app, picture.canvas);
   const panels = [mapPart, ...(facts.atlas ? [] : [encodePart]), betweenPart, traversePart, ...(facts.atlas ? [] : [samplePart])].map((part) => part(app)), tabs = tabsPart(app, panels);
   app.use([picture, condition, sliders, tabs, take]);
+  if (facts.spread) app.about(floatsOf(facts.codes).slice(0, facts.latent_dim), floatsOf(facts.spread).slice(0, facts.latent_dim));
   if (condition.el) picture.el.append(condition.el);
   frame.append(h("div", { className: "main" }, h("div", { className: "left" }, picture.el, sliders.el), tabs.el),
     h("div", { className: "foot" }, take.el, ...facts.notes.map((note) => h("p", { className: "quiet" }, note))));

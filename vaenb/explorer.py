@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'code_scale', 'floats_text', 'to_bytes', 'picture_sheet', 'ink_size', 'as_dataset', 'condition_facts',
-           'chosen_condition', 'first_condition', 'add_draws', 'code_facts', 'view_facts', 'atlas_facts',
-           'module_source', 'static_facts', 'explorer_id', 'fragment_html', 'nearest_rows', 'still_html',
-           'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
+           'chosen_condition', 'first_condition', 'add_draws', 'posterior_spread', 'code_facts', 'column_facts',
+           'view_facts', 'atlas_facts', 'module_source', 'static_facts', 'explorer_id', 'fragment_html', 'nearest_rows',
+           'still_html', 'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
 
 # %% ../nbs/seeing/62_explorer.ipynb #ae3ebdac
 import base64
@@ -27,6 +27,7 @@ from PIL import Image
 from .browser import network_source, pack_model
 from .condition import rows_of, x_of
 from .data import Split
+from .distribution import IndependentNormal
 from .evaluation import unit_relevance
 from .field import EncodedCondition
 from .plot import code_axes, image_grid
@@ -136,22 +137,43 @@ def ink_size(x):
 def as_dataset(source, image_shape=None):
     """What the explorer reads of data.
 
-    - source: a `Dataset`, an array (n, *event_shape), or a dict {"x": ..., "condition": ...}
+    - source: a `Dataset`, an array (n, *event_shape), a pair (x, labels), or a dict
+      {"x": ..., "condition": ...}
 
-    Returns dict: examples and train (Split), split (str), shape, range, levels, classes, and the
-    condition of each example (of a `Dataset` its labels) or None.
+    Returns dict: examples and train (Split), split (str), shape, range, levels, classes, names of
+    the columns or None, and the condition of each example (of a `Dataset` its labels) or None.
+    Raises ValueError where there is no example.
     """
+    if isinstance(source, str):
+        raise ValueError(
+            f"the explorer takes a Dataset or an array, not the name {source!r}: load the data"
+            f" first, for example vaenb.data.digits()"
+        )
     if not hasattr(source, "train"):
+        labels = None
+        if isinstance(source, tuple) and len(source) == 2:
+            source, labels = source
         x = np.asarray(x_of(source), "float32")
-        low, high = float(x.min()), float(x.max())
+        if not x.ndim or not len(x):
+            raise ValueError("the explorer needs at least one example, but the data hold none")
+        if labels is not None:
+            labels = np.asarray(labels)
+            if labels.shape != (len(x),):
+                raise ValueError(
+                    f"there are {len(x)} examples, but the labels have the shape {labels.shape}:"
+                    " pass one label for each example"
+                )
+            values, labels = np.unique(labels, return_inverse=True)
+        low, high = float(np.nanmin(x)), float(np.nanmax(x))
         return {
-            "examples": Split(x),
-            "train": Split(x),
+            "examples": Split(x, labels),
+            "train": Split(x, labels),
             "split": "given",
             "shape": tuple(image_shape or x.shape[1:]),
             "range": (0.0, 1.0) if 0 <= low and high <= 1 else (low, high),
             "levels": None,
-            "classes": None,
+            "classes": None if labels is None else [str(value) for value in values],
+            "names": None,
             "condition": source.get("condition") if isinstance(source, dict) else None,
         }
     held = source.test if len(source.test) else source.train
@@ -163,6 +185,7 @@ def as_dataset(source, image_shape=None):
         "range": tuple(map(float, source.value_range)),
         "levels": source.levels,
         "classes": source.class_names,
+        "names": source.columns,
         "condition": held.labels,
     }
 
@@ -248,6 +271,20 @@ def add_draws(model, facts, condition):
         for i in range(len(columns[0]["choices"]))
     ]
 
+# %% ../nbs/seeing/62_explorer.ipynb #5b1e6f02
+def posterior_spread(model, x):
+    """Standard deviations of q(z|x), (n, latent_dim); None where it is no diagonal normal.
+
+    - model: a `VAE` or `Autoencoder`
+    - x (n, *event_shape): or a dict with the condition of each
+    """
+    if not hasattr(model, "posterior_at"):
+        return None
+    q = model.posterior_at(x_of(x), *([x["condition"]] if isinstance(x, dict) else []))
+    if type(q) is not IndependentNormal:
+        return None
+    return np.exp(0.5 * np.asarray(q.logvar, "float32")).reshape(-1, model.latent_dim)
+
 # %% ../nbs/seeing/62_explorer.ipynb #0bb1e67d
 def code_facts(model, x, codes):
     """Order, units and places of the codes, as a dict that JSON can hold.
@@ -287,8 +324,25 @@ def code_facts(model, x, codes):
         "sources": sources,
     }
 
+# %% ../nbs/seeing/62_explorer.ipynb #5b1e6f04
+def column_facts(x, names=None):
+    """Names and ranges of the numbers of a row, as a dict that JSON can hold.
+
+    - x (n, d): examples; NaN is left out
+    - names (list of d str): or None
+    """
+    known = np.where(np.isfinite(x), x, np.nan)
+    known[:, np.isnan(known).all(0)] = 0
+    return {
+        "names": None if names is None else [str(name) for name in names],
+        "low": np.nanmin(known, axis=0).tolist(),
+        "high": np.nanmax(known, axis=0).tolist(),
+    }
+
 # %% ../nbs/seeing/62_explorer.ipynb #70d82338
-def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
+def view_facts(
+    model, source, image_shape=None, n_points=600, budget=400000, names=None, series=False
+):
     """All that the view knows besides the decoder; ValueError where data and model do not fit.
 
     - model: a `VAE` or `Autoencoder`
@@ -296,6 +350,8 @@ def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
     - image_shape (tuple): what vectors stand for, if they are images
     - n_points (int): codes on the map, at most
     - budget (int): pixels of embedded examples, at most
+    - names (list of str): of the numbers of a row, with their units; None: those of the `Dataset`
+    - series (bool): an example is a series, (steps,) or (steps, channels), drawn as lines
 
     Returns dict that JSON can hold.
     """
@@ -304,9 +360,20 @@ def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
             f"the explorer shows codes that are lists of numbers, but a code of this model has the "
             f"shape {model.latent_dim}: show model.decode(z) with vaenb.plot.image_grid"
         )
-    known = as_dataset(source, image_shape)
+    known = as_dataset(source, None if series else image_shape)
     some = np.random.default_rng(0).permutation(len(known["examples"]))
-    shape, rows = _shown_shape(known["shape"], known["examples"].x.shape[1:]), some[:n_points]
+    event = known["examples"].x.shape[1:]
+    shape, rows = _shown_shape(known["shape"], event), some[:n_points]
+    if series:
+        if len(event) > 2:
+            raise ValueError(
+                f"a series has the shape (steps,) or (steps, channels), not {tuple(event)}:"
+                " leave series out"
+            )
+        shape = (math.prod(event),)
+    names = known["names"] if names is None else names
+    if names is not None and len(shape) == 1 and len(names) != shape[0]:
+        raise ValueError(f"{len(names)} names do not fit rows of {shape[0]} numbers")
     x, labels = np.asarray(known["examples"].x[some[:2000]], "float32"), known["examples"].labels
     batch, condition = x, None
     if model.condition is not None:
@@ -328,6 +395,13 @@ def view_facts(model, source, image_shape=None, n_points=600, budget=400000):
     if len(shape) == 3 and high > low:
         box = ink_size((thumbs - low) / (high - low))
     facts = code_facts(model, batch, model.encode(shown))
+    if len(shape) == 1:
+        facts["columns"] = column_facts(x.reshape(len(x), -1), names)
+        if series:
+            facts["series"] = event[1] if len(event) == 2 else 1
+    spread = posterior_spread(model, shown)
+    if spread is not None:
+        facts["spread"] = floats_text(spread)
     if condition and "draws" in facts["sources"][0]:  # the prior depends on the condition
         add_draws(model, facts, condition)
     return {
@@ -515,8 +589,10 @@ class _Answers:
             own = rows_of(self.known["condition"], [question["index"]])
             batch = {"x": x, "condition": own}
             given = {"given": condition_facts(self.model, own)["given"][0]}
+        spread = posterior_spread(self.model, batch)
         return {
             **given,
+            "spread": None if spread is None else spread[0].tolist(),
             "codes": self.model.encode(batch),
             "frames": self.frames(x),
             "labels": [None if labels is None else int(labels[question["index"]])],
@@ -591,6 +667,12 @@ class _View(_Answers, anywidget.AnyWidget):
         first = np.frombuffer(base64.b64decode(self.facts["codes"]), "<f4")[: self.model.latent_dim]
         return np.array(self.state.get("z", first), "float32")
 
+    @property
+    def selection(self):
+        """Indices of the examples that were selected on the map, (n,) ints: by a line drawn around
+        them, or by a class; empty where none are."""
+        return np.array(self.state.get("selection") or [], int)
+
     def answer(self, _, question, buffers):
         "Sends what a question of the view asks for, or the sentence of the error."
         try:
@@ -614,7 +696,11 @@ class _View(_Answers, anywidget.AnyWidget):
             {
                 "id": question["id"],
                 "has": list(arrays),
-                **{name: found[name] for name in ("labels", "copy", "given") if name in found},
+                **{
+                    name: found[name]
+                    for name in ("labels", "copy", "given", "spread")
+                    if name in found
+                },
             },
             [a.tobytes() for a in arrays.values()],
         )
@@ -661,16 +747,18 @@ class LatentExplorer(_View):
     """An interactive view of a model's latent space; `to_html` gives one that needs no kernel.
 
     - model: a `VAE` or `Autoencoder`, trained
-    - dataset: the `Dataset` it was trained on, an array (n, *event_shape), or for a model with a
-      condition a dict {"x": ..., "condition": ...}
+    - dataset: the `Dataset` it was trained on, an array (n, *event_shape), a pair (x, labels), or
+      for a model with a condition a dict {"x": ..., "condition": ...}
     - samplers (dict): name -> fitted sampler of codes, offered beside the prior
     - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
+    - names (list of str): of the numbers of a row, with their units; None: those of the `Dataset`
+    - series (bool): an example is a series, (steps,) or (steps, channels), drawn as lines
     """
 
-    def __init__(self, model, dataset, samplers=None, image_shape=None):
-        self.model, self.known = model, as_dataset(dataset, image_shape)
+    def __init__(self, model, dataset, samplers=None, image_shape=None, names=None, series=False):
+        facts = view_facts(model, dataset, image_shape, names=names, series=series)
+        self.model, self.known = model, as_dataset(dataset, None if series else image_shape)
         self.samplers = list((samplers or {}).values())
-        facts = view_facts(model, dataset, image_shape)
         facts["sources"] += [
             {"name": name, "draws": floats_text(model.codes_from(sampler, 400, seed=0))}
             for name, sampler in (samplers or {}).items()
@@ -678,7 +766,8 @@ class LatentExplorer(_View):
         model.decode(np.zeros((1, model.latent_dim)), **first_condition(facts, 1))  # compiles
         self.count = min(len(self.known["train"]), self.most, 2**25 // math.prod(facts["shape"]))
         first = "the first " if self.count < len(self.known["train"]) else ""
-        sampled = f"Nearest is meant among {first}{self.count:,} training images."
+        noun = "images" if len(facts["shape"]) == 3 else "series" if series else "rows"
+        sampled = f"Nearest is meant among {first}{self.count:,} training {noun}."
         super().__init__(
             facts={
                 **facts,
@@ -774,7 +863,9 @@ def page_html(title, body):
     )
 
 # %% ../nbs/seeing/62_explorer.ipynb #d76b18b8
-def explorer_html(model, dataset, image_shape=None, max_bytes=1000000, state=None):
+def explorer_html(
+    model, dataset, image_shape=None, max_bytes=1000000, state=None, names=None, series=False
+):
     """The explorer as a piece of HTML that needs no kernel.
 
     - model: a `VAE` or `Autoencoder`, trained
@@ -782,18 +873,31 @@ def explorer_html(model, dataset, image_shape=None, max_bytes=1000000, state=Non
     - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
     - max_bytes (int): of the networks as text
     - state (dict): what it shows at first, see `LatentExplorer.state`
+    - names, series: see `LatentExplorer`
 
     Returns str.
     """
     return fragment_html(
         {
-            **static_facts(model, view_facts(model, dataset, image_shape), max_bytes),
+            **static_facts(
+                model,
+                view_facts(model, dataset, image_shape, names=names, series=series),
+                max_bytes,
+            ),
             "start": state or {},
         }
     )
 
 
-def explore_page(model, dataset, title="A latent space", image_shape=None, max_bytes=1000000):
+def explore_page(
+    model,
+    dataset,
+    title="A latent space",
+    image_shape=None,
+    max_bytes=1000000,
+    names=None,
+    series=False,
+):
     """A whole page with the explorer, that works from a file.
 
     - title: str
@@ -807,5 +911,5 @@ def explore_page(model, dataset, title="A latent space", image_shape=None, max_b
     return page_html(
         title,
         f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(words)}</p>\n'
-        + explorer_html(model, dataset, image_shape, max_bytes),
+        + explorer_html(model, dataset, image_shape, max_bytes, names=names, series=series),
     )
