@@ -645,7 +645,7 @@ function mapPart(app) {
     [["A", steps[0]], ["B", steps[32]]].forEach(([name, [x, y]]) => { const px = clamp(toX(x) + 6 * ratio, 2, target.width - 14 * ratio), py = clamp(toY(y) - 6 * ratio, 14 * ratio, target.height - 3); context.strokeText(name, px, py); context.fillText(name, px, py); });
   }
   function marker(context, [x, y], ratio, dark) {
-    const px = clamp(toX(x), 0, target.width), py = clamp(toY(y), 0, target.height);
+    const edge = 9.5 * ratio, px = clamp(toX(x), edge, target.width - edge), py = clamp(toY(y), edge, target.height - edge);
     for (const [style, wide] of [[dark ? "#000" : "#fff", 5], [dark ? "#fff" : "#000", 2]]) {
       context.strokeStyle = style;
       context.lineWidth = wide * ratio;
@@ -933,7 +933,7 @@ function encodePart(app) {
   const pickClass = () => { turn = 0; list(); if (choices().length) { const i = facts.index[choices()[0]]; index.value = i; show(i, false); } };
   const more = () => { turn = (turn + 10) % Math.max(1, choices().length); list(); };
   const draw = facts.drawing && facts.encoder && padOf(app, () => { const p = centred(draw.ink(), facts); if (p) encode(p, "Your drawing, centred and scaled as the data are."); });
-  const upload = facts.encoder && facts.shape.length === 3 && h("input", { type: "file", accept: "image/*", onchange: async () => {
+  const upload = facts.encoder && facts.shape.length === 3 && h("input", { type: "file", accept: "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/avif", onchange: async () => {
     try { const pixels = upload.files[0] && (await readImage(upload.files[0], facts)); if (pixels) encode(pixels, "Your image."); } catch { app.complain("That file could not be read as an image."); }
   } });
   return {
@@ -1075,6 +1075,7 @@ canvas { display: block; width: 100%; } .frame { image-rendering: pixelated; bor
 .picture > canvas { max-width: 17rem; border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
 .buttons, .row { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: end; } .buttons { margin-top: 0.5rem; } .row { margin: 0 0 0.6rem; } .condition { margin: 0.6rem 0 0; }
 button, select, input[type=number], textarea { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.6rem; }
+input[type=file] { font: inherit; color: var(--quiet); max-width: 100%; } ::file-selector-button { font: inherit; color: var(--ink); background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.6rem; margin-right: 0.6rem; cursor: pointer; }
 button { cursor: pointer; } button:hover { border-color: var(--mark); }
 input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] { touch-action: pan-y; width: 100%; min-width: 0; min-height: 24px; margin: 0; accent-color: var(--mark); } input[type=checkbox] { accent-color: var(--mark); width: 16px; height: 16px; margin: 0; }
 :focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
@@ -1100,6 +1101,7 @@ summary { cursor: pointer; color: var(--quiet); padding: 0.3rem 0; font-size: 12
 .pen { display: none; position: absolute; left: 50%; top: 50%; width: 9px; height: 9px; margin: -4.5px; border: 2px solid var(--mark); border-radius: 50%; pointer-events: none; } .pad:focus-visible + .pen { display: block; }
 fieldset { border: 0; padding: 0; margin: 0; min-width: 0; } .boxes .check { min-height: 24px; } legend { padding: 0; }
 .foot { border-top: 1px solid var(--line); padding: 0.4rem 0.9rem; } .take label { display: grid; gap: 0.15rem; margin-top: 0.4rem; } textarea { width: 100%; font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; resize: vertical; word-break: break-all; }
+@media (forced-colors: active) { .scale, .chip i, .name { forced-color-adjust: none; } .tabs button[aria-selected=true], .chip[aria-pressed=true] { outline: 2px solid Highlight; } }
 .status:not(:empty) { margin: 0; padding: 0.5rem 0.9rem; background: #8a3a10; color: #fff; border-radius: 9px 9px 0 0; }
 `;
 

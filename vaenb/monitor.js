@@ -103,15 +103,17 @@ function drawMap(width, { codes, labels, dims, dark }) {
 }
 
 // Originals above reconstructions, one pixel of the canvas for one of the image; the style sheet enlarges them.
-function drawImages(canvas, { shape: [rows, n, h, w, c], pixels }, width) {
+// Ink on paper; in a dark theme chalk on slate, as in the explorer.
+function drawImages(canvas, { shape: [rows, n, h, w, c], pixels }, width, dark) {
   const wide = n * (w + 1) + 1, high = rows * (h + 1) + 1;
   Object.assign(canvas, { width: wide, height: high });
   canvas.style.width = `${Math.min(width, 8 * wide, Math.round(wide * Math.max(1, 52 / h)))}px`;
   const context = canvas.getContext("2d"), image = context.createImageData(wide, high);
-  image.data.fill(255);
+  if (dark) for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : 20;
+  else image.data.fill(255);
   for (let row = 0; row < rows; row++) for (let i = 0; i < n; i++) for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) {
     const from = (((row * n + i) * h + y) * w + x) * c, to = 4 * ((row * (h + 1) + y + 1) * wide + i * (w + 1) + x + 1);
-    for (let k = 0; k < 3; k++) image.data[to + k] = c === 1 ? 255 - pixels.getUint8(from) : pixels.getUint8(from + k);
+    for (let k = 0; k < 3; k++) image.data[to + k] = c === 1 ? (dark ? 20 + (224 * pixels.getUint8(from)) / 255 : 255 - pixels.getUint8(from)) : pixels.getUint8(from + k);
   }
   context.putImageData(image, 0, 0);
 }
@@ -222,7 +224,7 @@ function render({ model, el }) {
     const box = open("images"), canvas = box.firstChild ?? make("canvas", box);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${look.images.shape[1]} fixed examples above what the model makes of them`);
-    drawImages(canvas, look.images, box.clientWidth);
+    drawImages(canvas, look.images, box.clientWidth, root.classList.contains("dark"));
   };
   const shade = () => {
     const light = document.body.dataset.jpThemeLight;
