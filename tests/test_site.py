@@ -1,6 +1,7 @@
 """The site: notebooks become pages, each kind of defect is caught with a sentence that names
 page and defect, README follows the index."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -224,6 +225,22 @@ def test_only_names_that_mean_one_thing_are_linked(tmp_path):
     assert {"run.fit", "tiny.cli.sample", "cli.show", "cli.twin", "run.twin"} <= set(found)
     assert found["Run.sample"] == ("run.ipynb", "run.sample")
     assert found["Run.plan"] == ("run.ipynb", "run"), "a method without documentation: its class"
+
+
+def test_the_index_holds_the_symbols_that_nbdev_leaves_out():
+    """nbdev leaves out the notebooks with "auto" in their path; for all others its index and ours
+    agree."""
+    text = (ROOT / "vaenb" / "_modidx.py").read_text()
+    theirs = ast.literal_eval(text.partition("d = ")[2])["syms"]
+    index = sitelinks.read_index(ROOT / "vaenb")["syms"]
+    for module, names in theirs.items():
+        ours = sitelinks.indexed(ROOT / "vaenb" / f"{module.partition('.')[2]}.py")
+        assert ours == index[module] and names in ({}, ours), module
+    assert [module for module, names in theirs.items() if not names] == ["vaenb.autoencoder"]
+    assert index["vaenb.autoencoder"]["vaenb.autoencoder.Autoencoder"] == (
+        "models/autoencoder.html#autoencoder",
+        "vaenb/autoencoder.py",
+    )
 
 
 def test_make_docs_fails_on_a_defect_and_on_a_folder_that_nbdev_skips(project):
