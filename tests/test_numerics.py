@@ -11,7 +11,6 @@ functions of `vaenb.distribution` do not bound: they promise the right number wh
 float32. `make test` takes one recipe of each kind, `make test-all` every recipe.
 """
 
-import importlib.util
 import json
 import math
 import os
@@ -24,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import special, stats
-from thorough import recipes_of_each_kind
+from thorough import installed, recipes_of_each_kind
 
 if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = sys.argv[1]  # before the list of recipes imports Keras
-BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
+BACKENDS = installed("tensorflow", "jax", "torch")
 FEATURES = np.array(
     [
         -1e4,
