@@ -96,6 +96,7 @@ def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
     )
     assert commands == [
         "demo",
+        "book",
         "models",
         "train",
         "evaluate",
@@ -111,6 +112,24 @@ def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
         done("").startswith(call("--help").stdout[:20])
         and done("--version") == f"vaenb {vaenb.__version__}\n"
     )
+
+
+def test_book_copies_every_chapter_and_leaves_a_folder_with_files_alone(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "new" / "book", tmp_path / "empty"):
+        assert done("book --out {out}", out=out).startswith(f"The chapters are in {out}")
+        nbs = Path(__file__).parent.parent / "nbs"
+        chapters = [path.relative_to(nbs) for path in nbs.glob("[!_]*/[!._]*.ipynb")]
+        chapters += [path.relative_to(nbs) for path in nbs.glob("*.ipynb")]
+        assert {p.relative_to(out) for p in out.rglob("*") if p.is_file()} == set(chapters)
+        for chapter in chapters:
+            assert (out / chapter).read_bytes() == (nbs / chapter).read_bytes()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for out in (tmp_path / "mine", tmp_path / "mine" / "notes.txt"):
+        refused = call("book --out {out}", out=out)
+        assert refused.exit_code == 2 and "name a new folder" in refused.output
+    assert contents(tmp_path / "mine").keys() == {"notes.txt"}
 
 
 def test_demo_in_a_fresh_process_prints_metrics_and_writes_a_page(tmp_path):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import tree
+from thorough import installed
 
 import vaenb
 from vaenb import coding, compression
@@ -128,6 +129,7 @@ def test_the_hints_are_what_protects():
         decompress(model, content)
 
 
+@pytest.mark.skipif(not installed(OTHER), reason=f"{OTHER} is not installed")
 def test_the_other_backend_opens_the_file(tmp_path):
     x = whole(17, (8, 8, 1), 200)
     model = small(Categorical(17), x, latent_dim=8)

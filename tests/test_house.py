@@ -1,15 +1,22 @@
 """Measures of the house: docstrings, the width of lines, summaries."""
 
+import ast
 import importlib
 import inspect
 import json
 import pkgutil
 import re
+import sys
 from pathlib import Path
 
 import vaenb
 
 ROOT = Path(__file__).parent.parent
+# What `pip install 'vaenb[jax]'` brings.
+INSTALLED = set(
+    "IPython PIL anywidget filelock h5py ipywidgets keras matplotlib numpy platformdirs scipy"
+    " sklearn traitlets typer vaenb".split()
+)
 
 
 def modules():
@@ -54,3 +61,26 @@ def test_the_summary_of_a_chapter_is_one_line():
         title = "".join(json.loads(text)["cells"][0]["source"])
         summary = re.search(r"(?m)^> (.*)$", title)
         assert summary and len(summary[1]) <= 94, f"{path.name}: {title}"
+
+
+def imported(source):
+    """The packages that a cell cannot do without: imports that no function, `if` or `try` holds."""
+    lines = ("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+    for node in ast.parse("\n".join(lines)).body:
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+        yield from (name.partition(".")[0] for name in names)
+
+
+def test_a_chapter_says_what_it_needs_beside_the_package():
+    """A chapter runs where only the package is installed, or says what else to install."""
+    extras = {"pandas": "vaenb[table]"}
+    for path in sorted((ROOT / "nbs").glob("*/*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        commands = " ".join(re.findall(r"`pip install ([^`]+)`", prose))
+        for cell in cells:
+            if cell["cell_type"] == "code" and "eval: false" not in "".join(cell["source"]):
+                for name in set(imported("".join(cell["source"]))) - sys.stdlib_module_names:
+                    known = name in INSTALLED or extras.get(name, name) in commands
+                    assert known, f"{path.name}, cell {cell['id']}: {name} may not be installed"

@@ -6,11 +6,10 @@ SciPy (or the textbook formula) in 64 bits; where a part bounds what it is given
 written with the bounds its documentation states, and a test of its own holds `bound_logvar` to
 them. The bare functions of `vaenb.distribution` do not bound: they promise the right number
 wherever it fits into float32. `make test` takes one recipe of each kind, `make test-all` every
-recipe. Of all cases it takes a third, another every day, except for float32 on
-the first backend.
+recipe. Of all cases it takes a third, another every day; in float32 on the first backend it takes
+all.
 """
 
-import importlib.util
 import json
 import math
 import os
@@ -23,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import special, stats
-from thorough import THOROUGH, recipes_of_each_kind, some
+from thorough import THOROUGH, installed, recipes_of_each_kind, some
 
 if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = sys.argv[1]  # before the list of recipes imports Keras
-BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
+BACKENDS = installed("tensorflow", "jax", "torch")
 FEATURES = np.array(
     [
         -1e4,

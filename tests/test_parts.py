@@ -6,7 +6,6 @@ and one recipe of each of six kinds, and trains and loads these six on the other
 changes every day; `make test-all` trains and loads everything everywhere.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from parts_worker import N_COMBINATIONS, combinations
-from thorough import THOROUGH, amount, recipes_of_each_kind, some
+from thorough import THOROUGH, amount, installed, recipes_of_each_kind, some
 
 from vaenb import RECIPES
 
 WORKER = Path(__file__).parent / "parts_worker.py"
-BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
+BACKENDS = installed("tensorflow", "jax", "torch")
 DEFAULT = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
 COMBINATIONS = some([f"combination-{i:02d}" for i in range(N_COMBINATIONS)], 4, "combinations")
 EVERY = [*RECIPES, *COMBINATIONS]

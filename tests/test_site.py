@@ -1,6 +1,7 @@
 """The site: notebooks become pages, each kind of defect is caught with a sentence that names
 page and defect, README follows the index."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -224,6 +225,22 @@ def test_only_names_that_mean_one_thing_are_linked(tmp_path):
     assert {"run.fit", "tiny.cli.sample", "cli.show", "cli.twin", "run.twin"} <= set(found)
     assert found["Run.sample"] == ("run.ipynb", "run.sample")
     assert found["Run.plan"] == ("run.ipynb", "run"), "a method without documentation: its class"
+
+
+def test_the_index_holds_the_symbols_that_nbdev_leaves_out():
+    """nbdev leaves out the notebooks with "auto" in their path; for all others its index and ours
+    agree."""
+    text = (ROOT / "vaenb" / "_modidx.py").read_text()
+    theirs = ast.literal_eval(text.partition("d = ")[2])["syms"]
+    index = sitelinks.read_index(ROOT / "vaenb")["syms"]
+    for module, names in theirs.items():
+        ours = sitelinks.indexed(ROOT / "vaenb" / f"{module.partition('.')[2]}.py")
+        assert ours == index[module] and names in ({}, ours), module
+    assert [module for module, names in theirs.items() if not names] == ["vaenb.autoencoder"]
+    assert index["vaenb.autoencoder"]["vaenb.autoencoder.Autoencoder"] == (
+        "models/autoencoder.html#autoencoder",
+        "vaenb/autoencoder.py",
+    )
 
 
 def test_make_docs_fails_on_a_defect_and_on_a_folder_that_nbdev_skips(project):
@@ -645,16 +662,35 @@ def test_readme_follows_the_index(tmp_path):
         code("#| fig-cap: c\nplot()", printed("two\n"), picture()),
     ]
     write_notebook(tmp_path / "nbs" / "index.ipynb", cells)
+    shutil.copy(ROOT / "settings.ini", tmp_path)
     with pytest.raises(SystemExit, match="README.md, index-1.png does not match nbs/index.ipynb"):
         readme.main(["--check"], tmp_path)
     readme.main([], tmp_path)
     readme.main(["--check"], tmp_path)
     rendered = (tmp_path / "README.md").read_text()
-    assert rendered == readme.NOTICE + (
+    assert rendered == f"{readme.NOTICE}\n\n{readme.badges(tmp_path)}" + (
         "\n\n# Tiny\n\n> In short\n\n```text\none\n```\n\n[one](nbs/part/10_one.ipynb#x), [paper](https://arxiv.org), [below](#x)"
         "\n\n![A cat](nbs/images/cat.png)\n\n```\n[as](it-is)\n```\n\n```python\nplot()\n```\n\n![](nbs/images/index-1.png)\n\n```text\ntwo\n```\n"
     )
     assert (tmp_path / "nbs" / "images" / "index-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_badges_lead_to_a_notebook_of_this_repository_that_installs_the_book():
+    """Colab runs the notebook in an environment of its own, Binder in one that .binder describes."""
+    settings = site.ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    cfg = settings["DEFAULT"]
+    repository, branch = cfg["git_url"].removeprefix("https://github.com/"), cfg["branch"]
+    pages = re.findall(r"\]\((https://[^)]+)\)(?: |$)", readme.badges(ROOT))
+    colab, binder = (page.rpartition("/nbs/")[0] for page in pages)
+    assert colab == f"https://colab.research.google.com/github/{repository}/blob/{branch}"
+    assert binder == f"https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree"
+    for page in pages:
+        cells = json.loads((ROOT / "nbs" / page.rpartition("/nbs/")[2]).read_text())["cells"]
+        first = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        assert f"%pip install -q {cfg['lib_name']}\n" in first and "#| eval: false" in first
+    wanted = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
+    assert wanted[1:] == ["-c ../constraints.txt", "-e .[jax,compression,table]"]
 
 
 def test_navigation_agrees_with_the_settings():

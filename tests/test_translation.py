@@ -3,6 +3,7 @@ never shown; the rest becomes a page of its own."""
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def project(tmp_path):
     (tmp_path / "translations" / "zh" / "words.yml").write_text(
         yaml.safe_dump(WORDS, allow_unicode=True)
     )
+    shutil.copy(ROOT / "settings.ini", tmp_path)
     return tmp_path
 
 
@@ -351,8 +353,9 @@ def test_the_search_index_of_quarto_holds_both_languages(pages, project):
 def test_the_chinese_readme_follows_the_same_catalogue(project):
     readme.main([], project)
     english, chinese = (project / name for name in ("README.md", "README.zh.md"))
-    assert "[中文](README.zh.md)\n\n# A tiny book" in english.read_text()
-    assert "[English](README.md)\n\n# 一本小书\n\n> 两页" in chinese.read_text()
+    badges = readme.badges(ROOT)
+    assert f"[中文](README.zh.md) {badges}\n\n# A tiny book" in english.read_text()
+    assert f"[English](README.md) {badges}\n\n# 一本小书\n\n> 两页" in chinese.read_text()
     assert "见[一](nbs/part/10_one.ipynb#two-steps)" in chinese.read_text()
     assert "![一条曲线。](nbs/images/index-1.png)" in chinese.read_text()
     garble("两页", "二页")(project)

@@ -45,6 +45,11 @@ def some(items, n, of):
     return [items[i] for i in sorted(chosen)]
 
 
+def installed(*backends):
+    """Those of the named backends of Keras that are installed, in their order."""
+    return [name for name in backends if importlib.util.find_spec(name)]
+
+
 def recipes_of_each_kind():
     """All recipes in `make test-all`; in `make test` one recipe of each kind."""
     from vaenb import RECIPES

@@ -4,7 +4,8 @@
     python tools/alone.py --env build/alone --extra jax nbs/index.ipynb ...
 
 The environment gets the wheel of this clone with the extra and `ipykernel`, as a hosted notebook
-would have them. The notebooks are driven from the environment that runs this script.
+would have them, and what single chapters ask for: the extras of tables and compression, and polars.
+The notebooks are driven from the environment that runs this script.
 """
 
 import argparse
@@ -42,7 +43,8 @@ def environment(folder, extra, constraints):
     pip += ["-c", constraints] if constraints else []
     with tempfile.TemporaryDirectory() as temporary:
         built = wheel(temporary)
-        subprocess.run([*pip, f"{built}[{extra}]", "ipykernel"], check=True)
+        asked = f"{built}[{extra},table,compression]"
+        subprocess.run([*pip, asked, "polars", "ipykernel"], check=True)
         again = ["--force-reinstall", "--no-deps", built]  # of the same version, perhaps changed
         subprocess.run([*pip, *again], check=True)
     return python

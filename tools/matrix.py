@@ -46,6 +46,15 @@ def lowest(backend):
     return pins + [line.replace("jax==", "jaxlib==") for line in pins if line.startswith("jax==")]
 
 
+def version(python):
+    """The version of a Python, such as "3.12.1", or None where it cannot be started."""
+    try:
+        call = [python, "-c", "import platform; print(platform.python_version())"]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # a shim of pyenv may lead nowhere
+        return None
+
+
 def install(folder, python, backend, versions, built):
     """The folder of the programs of a fresh environment that has the wheel."""
     subprocess.run([python, "-m", "venv", folder], check=True)
@@ -92,15 +101,16 @@ def main():
     parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
     parser.add_argument("--versions", nargs="+", default=("newest", "lowest"))
     args = parser.parse_args()
-    missing = [python for python in args.pythons if shutil.which(python) is None]
+    found = {python: version(python) for python in args.pythons}
+    missing = [python for python, name in found.items() if name is None]
     print(f"not found here: {', '.join(missing)}" if missing else "", end="\n" if missing else "")
     columns = ("install", "demo", "train", "evaluate", "load", "explore")
     print("| Python | backend | versions |", " | ".join(columns), "| MB | s |")
     print("|---" * (len(columns) + 5) + "|", flush=True)
-    failed = False
+    failed = len(missing) == len(found)
     with tempfile.TemporaryDirectory() as temporary:
         built = wheel(temporary)
-        for python in (python for python in args.pythons if python not in missing):
+        for python in (python for python in args.pythons if found[python]):
             for backend in args.backends:
                 for versions in args.versions:
                     start, folder = time.perf_counter(), Path(temporary) / "environment"
@@ -111,7 +121,7 @@ def main():
                         row = {"install": str(error)}
                     size = sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
                     failed |= any(row.get(column) != "ok" for column in columns)
-                    cells = [python, backend, versions, *(row.get(c, "-") for c in columns)]
+                    cells = [found[python], backend, versions, *(row.get(c, "-") for c in columns)]
                     seconds = time.perf_counter() - start
                     cells += [f"{size:,.0f}", f"{seconds:.0f}"]
                     print("|", " | ".join(cells), "|", flush=True)

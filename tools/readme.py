@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import translation
@@ -22,6 +23,18 @@ CHINESE = "README.zh.md"
 NOTICE_CHINESE = (
     "<!-- Rendered from nbs/index.ipynb and translations/zh/index.md by tools/readme.py: edit "
     "these, then run `make readme`. -->"
+)
+HOSTED = (  # name, badge and page of each place that runs the notebooks without an installation
+    (
+        "Open in Colab",
+        "https://colab.research.google.com/assets/colab-badge.svg",
+        "https://colab.research.google.com/github/{user}/{repo}/blob/{branch}/nbs/index.ipynb",
+    ),
+    (
+        "Open in Binder",
+        "https://mybinder.org/badge_logo.svg",
+        "https://mybinder.org/v2/gh/{user}/{repo}/{branch}?urlpath=lab/tree/nbs/index.ipynb",
+    ),
 )
 LINK = re.compile(r"(\]\()([^)\s]+)")
 IMAGE = re.compile(r"""(<img\b[^>]*?\bsrc=["'])([^"']+)""")
@@ -92,7 +105,8 @@ def code(cell, folder, pictures):
 
 def render(notebook, folder="nbs", words=None, switch=""):
     """README.md's text for a notebook that lies in `folder`, and its pictures by name; with
-    `words`, in their language as far as they go. `switch` is the link to the other language."""
+    `words`, in their language as far as they go. `switch` holds the badges and
+    the link to the other language."""
     blocks, pictures = [NOTICE if words is None else NOTICE_CHINESE, switch], {}
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     for cell in cells if words is None else translation.in_place(cells, words):
@@ -101,6 +115,17 @@ def render(notebook, folder="nbs", words=None, switch=""):
         elif cell["cell_type"] == "code":
             blocks += code(cell, folder, pictures)
     return "\n\n".join(filter(None, blocks)) + "\n", pictures
+
+
+def badges(root):
+    """Links to places that run the notebooks, as Markdown; settings.ini names the repository."""
+    settings = ConfigParser(delimiters=["="])
+    settings.read(root / "settings.ini", encoding="utf-8")
+    cfg = settings["DEFAULT"]
+    places = {name: cfg[name] for name in ("user", "repo", "branch")}
+    return " ".join(
+        f"[![{name}]({image})]({page.format(**places)})" for name, image, page in HOSTED
+    )
 
 
 def main(argv=None, root=ROOT):
@@ -113,10 +138,12 @@ def main(argv=None, root=ROOT):
     if not notebook.exists():
         sys.exit("README.md is rendered from nbs/index.ipynb, which does not exist.")
     words = translation.usable(root).get("index.ipynb")
-    rendered, pictures = render(notebook, switch=f"[中文]({CHINESE})" if words else "")
+    shown = badges(root)
+    switch = f"[中文]({CHINESE}) {shown}" if words else shown
+    rendered, pictures = render(notebook, switch=switch)
     translated = {}
     if words:
-        chinese, _ = render(notebook, words=words, switch=f"[English]({readme.name})")
+        chinese, _ = render(notebook, words=words, switch=f"[English]({readme.name}) {shown}")
         translated[root / CHINESE] = chinese.encode()
     wanted = {
         readme: rendered.encode(),

@@ -40,7 +40,7 @@ from sitecheck import (  # noqa: E402
     text,
     visible,
 )
-from sitelinks import ambiguous, definitions, link, modules, symbols  # noqa: E402
+from sitelinks import ambiguous, definitions, link, modules, read_index, symbols  # noqa: E402
 from sitepages import Book, options, render, typeset  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -533,9 +533,7 @@ def build(root, fetch=True):
     proc, problems = process(root)
     url = cfg["doc_host"] + cfg["doc_baseurl"]
     package = root / cfg["lib_path"]
-    index = ast.literal_eval(
-        (package / "_modidx.py").read_text(encoding="utf-8").partition("d = ")[2]
-    )
+    index = read_index(package)
     translated, known = translation.usable(root), translation.phrases(root)
     pages = prepare(proc, root / "nbs", index, package, translated, known)
     originals = {name: meta for name, meta in pages.items() if "lang" not in meta}

@@ -1,5 +1,6 @@
 """Links from symbols in backticks to where they are documented.
 
+read_index(package)                nbdev's index of the symbols, completed
 symbols(index, package, pages)     what a name in prose may link to: {"VAE": (page, anchor), ...}
 link(markdown, page, symbols)      the Markdown with these links, relative to its page
 
@@ -37,6 +38,33 @@ def definitions(path):
             methods = [m.name for m in inside if isinstance(m, ast.FunctionDef)]
             found[node.name] = (node, methods)
     return found
+
+
+def indexed(path):
+    """The symbols of a module as nbdev's index would hold them: {name: (page and anchor, file)}."""
+    notebook = re.search(
+        r"File to edit: (?:\.\./)*\w+/(.*)\.ipynb", path.read_text(encoding="utf-8")
+    )
+    folder, _, name = notebook[1].rpartition("/")
+    page = os.path.join(folder, re.sub(r"^\d+[a-zA-Z0-9]*_", "", name.lower()) + ".html")
+    module, file = f"{path.parent.name}.{path.stem}", f"{path.parent.name}/{path.name}"
+    return {
+        f"{module}.{symbol}": (f"{page}#{symbol.lower()}", file)
+        for name, (_, methods) in definitions(path).items()
+        for symbol in (name, *(f"{name}.{method}" for method in methods))
+    }
+
+
+def read_index(package):
+    """nbdev's index of a package, {"syms": {module: {symbol: (page and anchor, file)}}}.
+
+    nbdev 2.4 leaves out the symbols of a notebook that has "auto" in its path (nbdev's issue 1430),
+    such as 20_autoencoder.ipynb; these are read from the module."""
+    text = (package / "_modidx.py").read_text(encoding="utf-8")
+    index = ast.literal_eval(text.partition("d = ")[2])
+    for module, names in index["syms"].items():
+        names.update({} if names else indexed(package / f"{module.rpartition('.')[2]}.py"))
+    return index
 
 
 def modules(index, package):

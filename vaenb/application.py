@@ -20,6 +20,7 @@ from .terminal import Mistake, OneSentence, mistakes, start
 # %% ../nbs/using/76_application.ipynb #c90b451d
 ORDER = (
     "demo",
+    "book",
     "models",
     "train",
     "evaluate",

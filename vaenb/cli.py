@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['default', 'LIKELIHOOD_HELP', 'DENSITIES', 'Source', 'Target', 'train', 'open_run', 'evaluate', 'write_images',
-           'label_condition', 'sample', 'reconstruct', 'explore', 'diagnose', 'compress', 'decompress', 'demo']
+           'label_condition', 'sample', 'reconstruct', 'explore', 'diagnose', 'compress', 'decompress', 'demo', 'book']
 
 # %% ../nbs/using/78_cli.ipynb #035970a0
 import io
@@ -507,3 +507,17 @@ def demo(
     with mistakes(OSError):
         write_file(out, demo_page(data, results, note).encode())
     typer.echo(f"The page is {out}: open it in a browser.")
+
+# %% ../nbs/using/78_cli.ipynb #b00c0002
+@app.command()
+def book(
+    out: Annotated[Path, option("Folder to write: new, or empty.", metavar="FOLDER")] = (
+        Path("vaenb-book")
+    ),
+):
+    "Copy the chapters of the book, which are Jupyter notebooks, into a folder."
+    from vaenb.file import copy_book
+
+    with mistakes(OSError):
+        copy_book(out)
+    typer.echo(f"The chapters are in {out}: open index.ipynb there in JupyterLab.")

@@ -236,6 +236,9 @@ def copy_book(folder):
     folder = Path(folder)
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty: name a new folder for the book")
-    hidden = shutil.ignore_patterns("_*", ".*", "images", "*.css", "*.yml")
-    shutil.copytree(source, folder, ignore=hidden, dirs_exist_ok=True)
-    return sorted(folder.rglob("*.ipynb"))
+    chapters = [path.relative_to(source) for path in sorted(source.rglob("*.ipynb"))]
+    chapters = [path for path in chapters if not any(part[0] in "_." for part in path.parts)]
+    for path in chapters:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, folder / path)
+    return [folder / path for path in chapters]
