@@ -249,7 +249,7 @@ class InfoVAE(ELBO):
     """Reconstruction, (1 - alpha) KL, and (alpha + mmd_weight - 1) MMD of all codes to the prior.
 
     - alpha (float <= 1): how much of each example's KL is taken away
-    - mmd_weight (float): lambda; alpha + lambda - 1 must not be negative
+    - mmd_weight (float): gamma (lambda in the paper); alpha + gamma - 1 must not be negative
     - kernel (str): "imq" or "rbf"
     - `**kwargs`: n_samples, warmup, cycle and kl, as ELBO
 

@@ -97,7 +97,7 @@ def metrics_html(reports):
         ),
         "elbo": ("ELBO", "the lower bound on it that training maximises"),
         "reconstruction": ("reconstruction", "log p(x|z): what the decoder misses, given the code"),
-        "kl": ("KL", "what the code costs"),
+        "kl": ("KL", "the cost of the code"),
     }
     lines = []
     for key, (name, meaning) in rows.items():
@@ -153,7 +153,7 @@ def explain(data, reports):
 
     base, gain = independent_pixels(data), many["log_likelihood"] - few["log_likelihood"]
     verdict = (
-        f"which is what {long - short} more numbers buy"
+        f"which is the gain of {long - short} more numbers"
         if gain > 0
         else "so the longer code has not paid yet: train for more epochs"
     )
@@ -174,13 +174,13 @@ def explain(data, reports):
         ),
         (
             f"<p>A difference of one <b>nat</b> makes an unseen digit {np.e:.2f} times as probable."
-            f" Pixels that know nothing of each other reach {nats(base)} nats; a code of {short}"
+            f" Independent pixels reach {nats(base)} nats; a code of {short}"
             f" numbers reaches {nats(few['log_likelihood'])}, and a code of {long} reaches"
             f" {nats(many['log_likelihood'])}, {verdict}. In bits: a pixel takes"
             f" {np.log2(data.levels):.2f} bits as it is stored, {bits(base)} if its own histogram"
             f" is known, and {bits(few['log_likelihood'])} or {bits(many['log_likelihood'])} with a"
             " model. Training maximises the <b>ELBO</b>, which is reconstruction minus KL and lies"
-            f" below log p(x). The KL is what the code costs: {few['kl']:.1f} nats against"
+            f" below log p(x). The KL is the cost of the code: {few['kl']:.1f} nats against"
             f" {many['kl']:.1f}, and the reconstruction gains"
             f" {many['reconstruction'] - few['reconstruction']:.1f} in return. Of the {long}"
             f" numbers, {many['active_units']} react to the image.</p>"
