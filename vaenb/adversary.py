@@ -279,7 +279,7 @@ class AAE(Adversarial):
         fit = -trace.p.log_prob(ops.stop_gradient(z)[:, None])[:, 0]  # moves a learned prior only
         return loss + self.lesson(judged(z), judged(of_prior)) + fit - ops.stop_gradient(fit)
 
-# %% ../nbs/models/36_adversary.ipynb #123657cb
+# %% ../nbs/models/36_adversary.ipynb #af82a1bb
 @keras.saving.register_keras_serializable("vaenb")
 class VAEGAN(Adversarial):
     """The KL, an error in the features of a discriminator, and a decoder that misleads it.
@@ -316,26 +316,21 @@ class VAEGAN(Adversarial):
         super().connect(model)
         self.decode, self.mean = model.features, model.likelihood.mean
 
-    def images(self, z, condition, training):
-        """The likelihood's means for codes, (n, *image_shape).
-
-        - z (n, *code_shape)
-        - condition (n, dim): or None
-        - training (bool): as Keras passes it
-        """
+    def _images(self, z, condition, training):
+        "The likelihood's means for codes, (n, *image_shape)."
         return self.mean(self.decode(z[:, None], condition, training)[:, 0])
 
     def loss(self, trace, training=False):
         "KL, error of the features and, in training, the decoder's share of the game, (n,)."
         z, c = trace.z[:, 0], trace.condition
-        wanted, found = self.ratio(trace.x)[0], self.ratio(self.images(z, c, training))[0]
+        wanted, found = self.ratio(trace.x)[0], self.ratio(self._images(z, c, training))[0]
         loss = self.weight(training) * self.rate(trace) - self.pixel * ops.mean(trace.log_px_z, 1)
         loss = loss + self.alpha * 0.5 * ops.sum((wanted - found) ** 2, axis=-1)
         if not training:
             return loss
         of_prior = sample_each(trace.p, ops.shape(z)[0], self.seed_generator)
         for codes in (z, of_prior):
-            made = self.images(ops.stop_gradient(codes), c, training)
+            made = self._images(ops.stop_gradient(codes), c, training)
             fooled = ops.softplus(-self.ratio(made)[1])  # -log sigmoid
             loss = loss + 0.5 * (self.gamma * fooled + self.lesson(trace.x, made))
         return loss
