@@ -42,8 +42,9 @@ def small_network(seed=0):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    network = MLPClassifier((64, 64), early_stopping=True, max_iter=200, random_state=seed)
-    return make_pipeline(StandardScaler(), network.set_params(learning_rate_init=2e-3))
+    stop = {"early_stopping": True, "n_iter_no_change": 20, "max_iter": 200}
+    network = MLPClassifier((64, 64), learning_rate_init=5e-3, random_state=seed, **stop)
+    return make_pipeline(StandardScaler(), network)
 
 
 def log_ratio(a, b, z, classifier=None):
