@@ -42,8 +42,8 @@ def small_network(seed=0):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    stop = {"early_stopping": True, "n_iter_no_change": 20, "max_iter": 200}
-    network = MLPClassifier((64, 64), learning_rate_init=5e-3, random_state=seed, **stop)
+    stop = {"early_stopping": True, "max_iter": 200}
+    network = MLPClassifier((64, 64), learning_rate_init=2e-3, random_state=seed, **stop)
     return make_pipeline(StandardScaler(), network)
 
 
