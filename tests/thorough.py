@@ -23,6 +23,7 @@ KINDS = {
     "bound": ("vae", "beta-vae", "annealed-vae", "cyclical-vae", "free-bits-vae", "stl-vae"),
     "several samples": ("iwae", "miwae", "piwae", "ciwae", "dreg-iwae"),
     "whole batches": ("beta-tcvae", "dip-vae-i", "dip-vae-ii", "info-vae", "wae-mmd"),
+    "adversary of codes": ("factor-vae", "aae"),
     "likelihood": ("sigma-vae", "nb-vae"),
     "pseudo-inputs": ("vamp-vae",),
     "prior": ("mog-vae", "flow-prior-vae"),

@@ -15,6 +15,7 @@ _NAMES = {
         *("FreeBits", "Capacity", "IWAE", "MIWAE", "PIWAE", "CIWAE", "StickingTheLanding", "DReG")
     ],
     "aggregate": ["BetaTC", "DIP", "InfoVAE", "WAE"],
+    "adversary": ["FactorVAE", "AAE", "VAEGAN", "two_optimizers", "total_correlation"],
     "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior", "ConditionalNormal"],
     "posterior": ["FullNormal", "FlowPosterior"],
     "bottleneck": ["TopK", "BatchTopK", "JumpReLU", "Matryoshka", "dictionary"],

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import keras
 
+from .adversary import AAE, VAEGAN, FactorVAE
 from .aggregate import DIP, WAE, BetaTC, InfoVAE
 from .autoencoder import Autoencoder
 from .bottleneck import BatchTopK, JumpReLU, Matryoshka, TopK, dictionary
@@ -311,6 +312,27 @@ _objectives = (
         "Tolstikhin et al. 2018",
         "https://arxiv.org/abs/1711.01558",
         objective=(WAE, {"mmd_weight": 100.0}),
+    ),
+    _row(
+        "factor-vae",
+        "independent coordinates, by an adversary",
+        "Kim and Mnih 2018",
+        "https://arxiv.org/abs/1802.05983",
+        objective=(FactorVAE, {"gamma": 10.0}),
+    ),
+    _row(
+        "aae",
+        "codes that an adversary takes for the prior's",
+        "Makhzani et al. 2015",
+        "https://arxiv.org/abs/1511.05644",
+        objective=(AAE, {"gamma": 1.0}),
+    ),
+    _row(
+        "vae-gan",
+        "a reconstruction that an adversary measures",
+        "Larsen et al. 2016",
+        "https://arxiv.org/abs/1512.09300",
+        objective=(VAEGAN, {"alpha": 1.0}),
     ),
 )
 
