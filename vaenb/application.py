@@ -20,6 +20,8 @@ from .terminal import Mistake, OneSentence, mistakes, start
 # %% ../nbs/using/76_application.ipynb #c90b451d
 ORDER = (
     "demo",
+    "report",
+    "impute",
     "models",
     "train",
     "evaluate",
