@@ -36,7 +36,7 @@ def replaced(row, text, lines=GOOD):
 
 
 BAD = {
-    "empty": ("", "holds no rows"),
+    "empty": ("", "empty file"),
     "one row": (rows(GOOD[:1]), "1 rows"),
     "few rows": (rows(GOOD[:10]), "at least 20"),
     "empty column": (rows([f"{line}," for line in GOOD], "size,width,kind,note"), "note=drop"),

@@ -88,17 +88,18 @@ def shuffled_rows(x, n, places, seed=0):
     return found.reshape(n, *x.shape[1:])
 
 
-def analyse(found, seed=0, chosen=None, n_samples=100, tell=None):
+def analyse(found, seed=0, chosen=None, n_samples=100, minutes=None, tell=None):
     """All that a report says about a file, a dict: `found` and what is computed of it.
 
     - found (dict): of `open_file`
     - seed (int): of everything random
     - chosen (dict): candidates, see `choose_model`
     - n_samples (int): importance samples per row
+    - minutes (float): limit of each training
     - tell: function (share, text), see `vaenb.run.Watch`
     """
     data, table = found["data"], found["data"].table
-    tried, best = choose_model(data, chosen, seed, n_samples, 1.0, tell)
+    tried, best = choose_model(data, chosen, seed, n_samples, minutes, tell)
     model, test = tried[best]["model"], np.asarray(data.test.x)
     scores = {"the model": model.log_likelihood(test, n_samples, seed), **baselines(data, seed)}
     held = np.concatenate([np.asarray(data.val.x), test])

@@ -622,6 +622,7 @@ def impute(
 
     from vaenb.candidate import choose_model
     from vaenb.opening import completed, completed_array, open_file, read_source
+    from vaenb.report import MINUTES
 
     with _about_table():
         opened = open_file(file, kinds=kinds, seed=seed)
@@ -630,7 +631,7 @@ def impute(
         if not opened["data"].missing:
             raise Mistake(f"{file} has no missing value in a column that is modelled")
         with progress("training") as tell:
-            tried, best = choose_model(opened["data"], None, seed, minutes=1.0, tell=tell)
+            tried, best = choose_model(opened["data"], None, seed, minutes=MINUTES, tell=tell)
         frame, arrays, _ = read_source(file, most=2**62)
         frames = completed(frame, tried[best]["model"], draws, seed=seed)
     if file.suffix.lower() == ".npy":

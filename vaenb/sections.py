@@ -141,10 +141,14 @@ def choice_html(found):
             f"it is the simplest one within one standard error of the best, {best['name']}, on "
             "the validation rows"
         )
+    late = [one["name"] for one in tried if one["ended"] == "out of time"]
+    late = (
+        f" The time was up before the training of {' and '.join(late)} had ended." if late else ""
+    )
     return (
         f"<p>A variational autoencoder describes each row by a <b>code</b> of a few numbers, from "
         f"which its columns follow independently. Of {len(tried)} candidates <b>{chosen['name']}"
-        f"</b> was chosen: {why}.</p>"
+        f"</b> was chosen: {why}.{late}</p>"
         + table_html(["candidate", "log p(x), nats", "behind the best"], rows)
     )
 
