@@ -140,13 +140,14 @@ def marginals(found, most=12):
             if column["kind"] in ("count", "poisson"):
                 line = [np.expm1(x) for x in line]
             low, high = np.quantile(np.concatenate(line), [0.005, 0.995])
-            edges = np.linspace(low, high + 1e-9, 16)
+            edges = np.linspace(low, high + 1e-9, int(np.clip(len(line[0]) ** 0.5, 5, 15)) + 1)
             counts = [np.histogram(x, edges)[0] / max(len(x), 1) for x in line]
         ax.stairs(counts[0], edges, fill=True, alpha=0.35, color="C0")
         ax.stairs(counts[1], edges, color="C1", linewidth=1.4)
         log = "log " if column["kind"] == "positive" else ""
         ax.set_title(f"{log}{shortened(column['name'], 20)}", fontsize=8.5)
         ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
         ax.tick_params(labelsize=7)
         if column["kind"] in ("category", "ordinal", "boolean", "date"):
             ax.set_xticks([])
@@ -170,7 +171,7 @@ def told_text(found):
     return (
         "<p>A random forest has learned, from half of the rows that the model was not trained on "
         "and as many synthetic ones, to tell them apart. On the other half it is right in "
-        f"{told['accuracy']:.0%} of {told['n']:,} cases (50 % ± {error:.0%} by guessing, "
+        f"{told['accuracy']:.0%} of {told['n']:,} cases (50% ± {error:.0%} by guessing, "
         f"p = {told['p_value']:.2g}): {said}. As a control, rows with independently drawn columns "
         f"are recognised in {alone['accuracy']:.0%}.</p>"
     )
@@ -210,10 +211,11 @@ def findings_html(findings):
         return "<p>Nothing was found to be wrong with the model.</p>"
     items = []
     for f in findings:
-        action = html.escape(f.remedy if f.cause is None else f"a consequence of: {f.cause}")
+        action = f"What to do: {f.remedy}" if f.cause is None else f"A consequence of: {f.cause}"
+        text = html.escape(f"{f.evidence}. ".replace("+-", "±"))
         items.append(
-            f"<li><b>{html.escape(f.name)}</b> ({f.severity}): {html.escape(f.evidence)}. "
-            f"<small>{action}</small></li>"
+            f"<li><b>{html.escape(f.name)}</b> ({f.severity}): {text}"
+            f"<small>{html.escape(action)}.</small></li>"
         )
     return f"<ul>{''.join(items)}</ul>"
 

@@ -12,6 +12,7 @@ import html
 from dataclasses import replace
 
 import numpy as np
+from scipy import stats
 
 from . import plot
 from .data import Split
@@ -158,14 +159,13 @@ def verdict(scores):
 
     - scores (dict): name -> log p of each test row (n,), that of the model first
 
-    Better and worse mean a mean difference of more than two standard errors.
+    Better and worse mean a difference that a paired t-test finds at the 5 % level.
     """
     model, *others = scores
     best = max(others, key=lambda name: scores[name].mean())
     gap = scores[model] - scores[best]
-    error = gap.std(ddof=1) / len(gap) ** 0.5
-    word = "better" if gap.mean() > 2 * error else "worse" if gap.mean() < -2 * error else "equal"
-    return best, word
+    known = stats.ttest_1samp(gap, 0).pvalue < 0.05
+    return best, ("better" if gap.mean() > 0 else "worse") if known else "equal"
 
 
 def score_html(found):
@@ -259,8 +259,9 @@ def unusual_html(found, most=8):
                 column, value = columns[j], found["frame"][columns[j]["name"]][int(i)]
                 name = html.escape(f"{shortened(column['name'], 28)} = {value_text(value)}")
                 cells.append(f"{name} <small>(+{shares[i, j]:.1f})</small>")
-        if code >= max(1, 0.3 * excess[i]) or not cells:
+        if code >= max(1, 0.3 * excess[i]):
             cells.append(f"the combination <small>({code:+.1f})</small>")
+        cells = cells or ["no single column"]
         rows.append([f"row {i:,}", f"+{excess[i]:.1f}", "<br>".join(cells)])
     return (
         "<p>The rows with the lowest log p(x), in nats below the median row, and the columns that "
