@@ -97,6 +97,8 @@ def test_help_is_quick_and_loads_neither_keras_nor_matplotlib():
     assert commands == [
         "demo",
         "book",
+        "report",
+        "impute",
         "models",
         "train",
         "evaluate",

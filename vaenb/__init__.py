@@ -41,6 +41,9 @@ _NAMES = {
     "explorer": ["LatentExplorer"],
     "anomaly": ["anomaly_score", "conformal_p_values", "conformal_threshold"],
     "sklearn": ["VAETransformer", "VAEImputer", "VAEDetector"],
+    "baseline": ["baselines"],
+    "candidate": ["choose_model", "two_sample_test"],
+    "report": ["report_file"],
 }
 _CHAPTER = {name: chapter for chapter, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_CHAPTER]

@@ -21,6 +21,8 @@ from .terminal import Mistake, OneSentence, mistakes, start
 ORDER = (
     "demo",
     "book",
+    "report",
+    "impute",
     "models",
     "train",
     "evaluate",
