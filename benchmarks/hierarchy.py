@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 BUDGETS = {
-    "digits": {"data": "digits", "epochs": 60, "batch": 64, "rate": 2e-3, "samples": 500},
+    "digits": {"data": "digits", "epochs": 40, "batch": 64, "rate": 2e-3, "samples": 200},
     "mnist": {"data": "mnist", "epochs": 10, "batch": 100, "rate": 1e-3, "samples": 500},
     "tiny": {"data": "digits", "epochs": 2, "batch": 64, "rate": 2e-3, "samples": 10},
 }
@@ -46,8 +46,8 @@ def digits_objectives(epochs):
 
     return {
         "ELBO": ELBO,
-        "warm-up": lambda: ELBO(warmup=epochs // 2),
         "free bits": lambda: LevelFreeBits(2.0),
+        "warm-up": lambda: ELBO(warmup=epochs // 2),
     }
 
 
@@ -129,8 +129,8 @@ def main():
         "date": time.strftime("%Y-%m-%d"),
     }
     record["protocol"]["n_test"] = min(2000, len(data.test))
-    for seed in range(given.seeds):
-        for kind, make in objectives.items():
+    for kind, make in objectives.items():
+        for seed in range(given.seeds):
             for name, parts in models.items():
                 results[name][kind].append(measured(name, parts, make(), data, budget, seed))
                 out.write_text(json.dumps(record, indent=1) + "\n")

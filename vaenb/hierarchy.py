@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['climbing', 'bottom_up_levels', 'precision_weighted', 'PrecisionWeighted', 'ladder_levels', 'SharedStates',
-           'Hierarchy', 'bottom_up', 'ladder', 'level_terms', 'level_kl', 'LevelFreeBits']
+           'Hierarchy', 'bottom_up', 'ladder', 'level_terms', 'level_kl', 'LevelFreeBits', 'all_codes', 'encode_levels',
+           'images_of', 'decode_levels']
 
 # %% ../nbs/models/32_hierarchy.ipynb #649d69d4
 import keras
 from keras import layers, ops
 
 from .distribution import IndependentNormal
-from .model import check_count, check_seed
+from .model import check_array, check_count, check_seed
 from .network import network_for
 from .objective import free_bits
 from .prior import ConditionalNormal
@@ -143,7 +144,7 @@ class SharedStates:
             if size > width:
                 raise ValueError(
                     f"level {i} of the hierarchy has codes of {size} numbers, but the network "
-                    f"below gives {width} features for it: make the code shorter, or that network wider"
+                    f"below gives {width} features for it: shorten the code, or widen that network"
                 )
         return keras.Model(x, states, name="encoder"), decoder
 
@@ -271,3 +272,64 @@ class LevelFreeBits(ELBO):
         "weight * sum over levels of floored KLs - E log p(x|z) in nats, (n,)."
         floored = sum(free_bits(kl[:, None], self.floor) for kl in trace.level_kl)
         return self.weight(training) * floored - ops.mean(trace.log_px_z, axis=1)
+
+# %% ../nbs/models/32_hierarchy.ipynb #cd7d6fbb
+def all_codes(model, batch):
+    """The posteriors' means of all levels, a dict of (n, *code_shape) by the level's number.
+
+    - model: a `VAE`
+    - batch: tensor x, or a dict of fields
+    """
+    fields = model.split(batch, settle=False)
+    h = model.encoder_features(fields)
+    trace, _ = model.infer(h, fields["condition"], 1, None, means=True)
+    return dict(enumerate(trace.level_z))
+
+
+def encode_levels(model, x, condition=None):
+    """The codes of every level, a list of (n, *code_shape) from the top; means of the posteriors.
+
+    - model: a `VAE`
+    - x (n, *image_shape): grey values are taken as they are
+    - condition: as `for_data` was given; None where the model has none
+    """
+    batch = model.check_data(x, condition=condition)
+    return list(model.run(all_codes, batch, batch_size=model.rows).values())
+
+
+def images_of(model, codes, *condition, draw):
+    """The likelihood's mean for codes of the first levels, (n, *target_shape).
+
+    - model: a `VAE`
+    - codes: list of (n, *code_shape)
+    - condition (n, dim): where the model has one
+    - draw (bool): whether the levels below are drawn; else they are means
+    """
+    condition = condition[0] if condition else None
+    state = model.descend(codes, condition, model.eval_seed if draw else None)
+    return model.likelihood.mean(model.features(state[:, None], condition)[:, 0])
+
+
+def decode_levels(model, codes, seed=None, condition=None):
+    """The likelihood's mean for codes of the first levels, (n, *target_shape).
+
+    - model: a `VAE`
+    - codes: list of (n, *code_shape), from the top
+    - seed (int): draws the codes of the other levels from their priors; None: takes the means
+    - condition: as `for_data` was given, one value or n; None where the model has none
+    """
+    shapes = [level.posterior.event_shape for level in model.levels]
+    if not isinstance(codes, (list, tuple)) or not 0 < len(codes) <= len(shapes):
+        given = len(codes) if isinstance(codes, (list, tuple)) else type(codes).__name__
+        raise ValueError(
+            f"codes is a list with one array for each of the first levels, of which this model has "
+            f"{len(shapes)}, but it is {given}: pass [z], or encode_levels(model, x)"
+        )
+    codes = [check_array(z, s, f"codes[{i}]") for i, (z, s) in enumerate(zip(codes, shapes))]
+    if len({len(z) for z in codes}) > 1:
+        raise ValueError(f"the codes are for {[len(z) for z in codes]} examples: give each as many")
+    given = () if model.condition is None else (model.condition.encode(condition, len(codes[0])),)
+    if check_seed(seed) is not None:
+        model.reset_seed(seed, stream=2)
+    draw = seed is not None
+    return model.run(images_of, codes, *given, batch_size=model.rows, draw=draw)
