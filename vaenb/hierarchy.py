@@ -138,15 +138,19 @@ class SharedStates:
             for width in self.hidden:
                 h = layers.Dense(width, self.activation)(h)
             states.insert(0, h)
-        # What the level is inferred from: features, or (bottom-up) the climbing network's.
-        widths = [self.hidden[-1]] * (len(self.sizes) - 1) + [states[-1].shape[-1]]
-        for i, (size, width) in enumerate(zip(self.sizes, widths), 1):
-            if size > width:
-                raise ValueError(
-                    f"level {i} of the hierarchy has codes of {size} numbers, but the network "
-                    f"below gives {width} features for it: shorten the code, or widen that network"
-                )
+        _check_widths(self.sizes, self.hidden[-1], states[-1].shape[-1])
         return keras.Model(x, states, name="encoder"), decoder
+
+
+def _check_widths(sizes, width, last):
+    "Nothing, or a ValueError where a level has fewer features than numbers of its code."
+    for i, size in enumerate(sizes, 1):
+        given = last if i == len(sizes) else width
+        if size > given:
+            raise ValueError(
+                f"level {i} of the hierarchy has codes of {size} numbers, but the network below "
+                f"gives {given} features for it: shorten the code, or widen that network"
+            )
 
 # %% ../nbs/models/32_hierarchy.ipynb #bda1b9dd
 class Hierarchy:
@@ -318,6 +322,16 @@ def decode_levels(model, codes, seed=None, condition=None):
     - seed (int): draws the codes of the other levels from their priors; None: takes the means
     - condition: as `for_data` was given, one value or n; None where the model has none
     """
+    codes = _checked_codes(model, codes)
+    given = () if model.condition is None else (model.condition.encode(condition, len(codes[0])),)
+    if check_seed(seed) is not None:
+        model.reset_seed(seed, stream=2)
+    draw = seed is not None
+    return model.run(images_of, codes, *given, batch_size=model.rows, draw=draw)
+
+
+def _checked_codes(model, codes):
+    "The codes of the first levels as arrays; ValueError where they do not fit the model."
     shapes = [level.posterior.event_shape for level in model.levels]
     if not isinstance(codes, (list, tuple)) or not 0 < len(codes) <= len(shapes):
         given = len(codes) if isinstance(codes, (list, tuple)) else type(codes).__name__
@@ -328,8 +342,4 @@ def decode_levels(model, codes, seed=None, condition=None):
     codes = [check_array(z, s, f"codes[{i}]") for i, (z, s) in enumerate(zip(codes, shapes))]
     if len({len(z) for z in codes}) > 1:
         raise ValueError(f"the codes are for {[len(z) for z in codes]} examples: give each as many")
-    given = () if model.condition is None else (model.condition.encode(condition, len(codes[0])),)
-    if check_seed(seed) is not None:
-        model.reset_seed(seed, stream=2)
-    draw = seed is not None
-    return model.run(images_of, codes, *given, batch_size=model.rows, draw=draw)
+    return codes
