@@ -29,6 +29,8 @@ KINDS = {
     "prior": ("mog-vae", "flow-prior-vae"),
     "flow posterior": ("planar-vae", "radial-vae", "iaf-vae"),
     "full covariance": ("full-cov-vae",),
+    "levels upwards": ("hvae",),
+    "levels downwards": ("ladder-vae",),
 }
 
 

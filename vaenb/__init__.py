@@ -21,6 +21,10 @@ _NAMES = {
     "bottleneck": ["TopK", "BatchTopK", "JumpReLU", "Matryoshka", "dictionary"],
     "quantize": ["VectorQuantizer", "FiniteScalarQuantizer", "ResidualQuantizer"],
     "token": ["TokenSampler", "conv_map"],
+    "hierarchy": [
+        *("bottom_up", "ladder", "LevelFreeBits", "PrecisionWeighted", "level_kl"),
+        *("encode_levels", "decode_levels"),
+    ],
     "condition": ["Given", "class_log_prob", "class_posterior", "transfer"],
     "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
     "recipes": ["recipe", "RECIPES", "load_model"],

@@ -27,6 +27,7 @@ from vaenb.likelihood import (
 )
 from .model import LatentModel
 from .posterior import FullNormal
+from .prior import ConditionalNormal
 from .vae import VAE, DiagonalNormal
 
 # %% ../nbs/seeing/61_browser.ipynb #dc6cfd23
@@ -504,9 +505,33 @@ def _others(model):
     return [] if model.condition is None else [(model.condition.dim,)]
 
 
+def _dense_step(steps, kernel, bias, activation, inputs):
+    """Number of the value of a dense step with part of a layer's weights."""
+    step = {
+        "op": "dense",
+        "kernel": steps.weights.kernel(kernel),
+        "bias": steps.weights.add(bias),
+        "activation": activation_step(activation),
+    }
+    return steps.add(step, inputs, kernel.shape[-1:])
+
+
+def _below(model, steps):
+    """Numbers of what the decoder takes: means of the levels below, given the code."""
+    inputs = steps.inputs
+    for level in getattr(model, "levels", [None])[1:]:
+        *hidden, last = level.prior.network.layers
+        for layer in hidden:
+            inputs = [steps.layer(layer, inputs)]
+        d = level.prior.latent_dim
+        kernel, bias = np.asarray(last.kernel)[:, :d], np.asarray(last.bias)[:d]
+        inputs = [_dense_step(steps, kernel, bias, last.activation, inputs)]
+    return inputs
+
+
 def _pack_decoder(model, dtype):
     steps = Steps((model.latent_dim,), dtype, _others(model))
-    out = steps.layer(model.decoder, steps.inputs)
+    out = steps.layer(model.decoder, _below(model, steps))
     name = getattr(model, "output_activation", "auto")
     if name not in ("auto", "linear"):
         out = steps.add(
@@ -517,6 +542,12 @@ def _pack_decoder(model, dtype):
     return steps.packed(out)
 
 
+def _mean_head(posterior):
+    """Kernel, bias and activation of the posterior's mean."""
+    d, heads = posterior.latent_dim, posterior.heads
+    return np.asarray(heads.kernel)[:, :d], np.asarray(heads.bias)[:d], heads.activation
+
+
 def _head(model):
     """Returns kernel, bias and activation of the layer that gives the code; None where there is no
     such layer.
@@ -525,24 +556,27 @@ def _head(model):
         head = model.bottleneck.head
         return head.kernel, head.bias, head.activation
     if type(model).codes is VAE.codes and type(model.posterior) in (DiagonalNormal, FullNormal):
-        d, heads = model.latent_dim, model.posterior.heads
-        return np.asarray(heads.kernel)[:, :d], np.asarray(heads.bias)[:d], heads.activation
+        return _mean_head(model.posterior)
 
 
 def _pack_encoder(model, dtype):
-    if _head(model) is None:
+    heads = [level.posterior for level in getattr(model, "levels", [])]
+    known = all(type(p) in (DiagonalNormal, FullNormal) for p in heads)
+    if _head(model) is None or getattr(model, "upward", False) and not known:
         return None
-    kernel, bias, activation = _head(model)
     steps = Steps(model.image_shape, dtype, _others(model))
-    features = steps.layer(model.encoder, steps.inputs)
-    flat = steps.add({"op": "reshape"}, [features], kernel.shape[:1])
-    step = {
-        "op": "dense",
-        "kernel": steps.weights.kernel(kernel),
-        "bias": steps.weights.add(bias),
-        "activation": activation_step(activation),
-    }
-    return steps.packed(steps.add(step, [flat], (model.latent_dim,)))
+    encoder = model.encoder
+    if len(getattr(encoder, "outputs", [0])) > 1:  # a state for each level
+        encoder = keras.Model(encoder.inputs, encoder.outputs[0])
+    out = steps.layer(encoder, steps.inputs)
+    for level in reversed(model.levels) if getattr(model, "upward", False) else ():
+        if level.climb is not None:
+            out = steps.layer(level.climb, [out])
+        if level is not model.levels[0]:
+            out = _dense_step(steps, *_mean_head(level.posterior), [out])
+    kernel, bias, activation = _head(model)
+    flat = steps.add({"op": "reshape"}, [out], kernel.shape[:1])
+    return steps.packed(_dense_step(steps, kernel, bias, activation, [flat]))
 
 # %% ../nbs/seeing/61_browser.ipynb #acb28560
 def pack_model(model, dtype=None, encoder=True, max_bytes=2500000):
@@ -557,7 +591,11 @@ def pack_model(model, dtype=None, encoder=True, max_bytes=2500000):
     the model is larger than `max_bytes`.
     """
     plain = type(model).means in (LatentModel.means, VAE.means, Autoencoder.means)
-    if not plain or model.missing or len(getattr(model, "levels", [0])) > 1:
+    below = getattr(model, "levels", [])[1:]
+    known = all(type(v.prior) is ConditionalNormal and v.merge is None for v in below)
+    if below and (model.condition is not None or not known or model.levels[0].merge is not None):
+        plain = False
+    if not plain or model.missing:
         raise ValueError(
             f"{type(model).__name__} decodes in a way of its own, which cannot run in a browser."
         )

@@ -518,7 +518,7 @@ def joint_networks(
 ):
     """An encoder that sees more than x, and a decoder that sees more than z.
 
-    - builder: such as `dense()`
+    - builder: such as `dense()`; its `decoder_input`, where it has one, is used as `code_shape`
     - input_shape (tuple): shape of one example
     - code_shape (tuple): shape of one code
     - output_shape (tuple): what the likelihood needs from the decoder; None: `input_shape`
@@ -529,6 +529,7 @@ def joint_networks(
     Returns (encoder, decoder): the encoder takes x or a list [x, mask, c] of what there is, the
     decoder z or [z, c].
     """
+    code_shape = getattr(builder, "decoder_input", code_shape)
     code, shape = math.prod(code_shape), tuple(input_shape)
     output_shape = shape if output_shape is None else output_shape
     if not missing and not condition_dim and len(code_shape) == 1:

@@ -20,6 +20,7 @@ from .autoencoder import Autoencoder
 from .bottleneck import BatchTopK, JumpReLU, Matryoshka, TopK, dictionary
 from .condition import named_condition
 from .count import NegativeBinomial
+from .hierarchy import bottom_up, ladder
 from .likelihood import Normal
 from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, StickingTheLanding
 from .posterior import FlowPosterior, FullNormal
@@ -394,6 +395,20 @@ _distributions = (
         "https://papers.nips.cc/paper/2015/hash/8d55a249e6baa5c06772297520da2051-Abstract.html",
         condition="labels",
     ),
+    _row(
+        "hvae",
+        "two levels of codes, inferred upwards",
+        "Burda et al. 2016",
+        "https://arxiv.org/abs/1509.00519",
+        levels=bottom_up(),
+    ),
+    _row(
+        "ladder-vae",
+        "two levels of codes, inferred downwards",
+        "Sønderby et al. 2016",
+        "https://arxiv.org/abs/1602.02282",
+        levels=ladder(),
+    ),
 )
 RECIPES = dict(_autoencoders + _objectives + _distributions)
 
@@ -420,7 +435,7 @@ def _is_part(value):
 def _arguments(row):
     """The arguments of `for_data` that a recipe's model takes."""
     if row.model is VAE:
-        return {"network", "likelihood", "condition", *DEFAULTS}
+        return {"network", "likelihood", "condition", "levels", *DEFAULTS}
     return set(inspect.signature(Autoencoder.__init__).parameters) - {"self", "kwargs"} | {
         "condition"
     }
@@ -465,8 +480,8 @@ def recipe(name, data, latent_dim=2, **overrides):
     - name: a name in `RECIPES`
     - data: a `Dataset`, or an array (n, *event_shape)
     - latent_dim (int): length of a code
-    - `**overrides`: parts (network, likelihood, posterior, prior, objective), a condition (values,
-      or "labels" for those of the data), or numbers of the recipe's parts
+    - `**overrides`: parts (network, likelihood, posterior, prior, objective), levels, a condition
+      (values, or "labels" for those of the data), or numbers of the recipe's parts
 
     Raises ValueError for an unknown name or a combination without meaning.
     """

@@ -32,12 +32,15 @@ from vaenb.model import (
     check_seed,
     directed_mean,
     probe,
+    training_array,
 )
 from .network import dense
 
 # %% ../nbs/models/22_vae.ipynb #f43642e8
 class Codes(Conditional):
     "A distribution of codes, prior or posterior: bound to the shape of one code."
+
+    sees_prior = False  # whether a posterior's `given` takes p(z|state) as `prior`
 
     @property
     def latent_dim(self):
@@ -125,6 +128,7 @@ class Trace:
     - z (n, k, *code_shape): the draws of the first level
     - extra (n,): further costs of the distributions, nats
     - level_kl: KL of each level, list of (n,)
+    - level_z: draws of each level, list of (n * k, *code_shape)
     - gate (n, k, 2): see `gate_gradient`; None where an objective has none
     - x, mask, condition, target: the fields of the batch; None for what is absent
     """
@@ -138,6 +142,7 @@ class Trace:
     z: object = None
     extra: object = 0.0
     level_kl: list = None
+    level_z: list = None
     gate: object = None
     x: object = None
     mask: object = None
@@ -310,25 +315,24 @@ class ELBO(Objective):
         return self.weight(training) * self.rate(trace) - ops.mean(trace.log_px_z, axis=1)
 
 # %% ../nbs/models/22_vae.ipynb #ab9b38ba
-def level_trace(q, p, z, log_q, k):
+def level_trace(q, p, z, log_q, k, closed=True):
     """log p, log q, KL and extra cost of one level, by example.
 
     - q, p: its distributions, for n or n * k rows
     - z: draws (n, k, ...) or (n * k, 1, ...)
     - log_q: their log-density, of the same leading shape
     - k (int): draws of the first level
+    - closed (bool): whether a closed form of the KL may be used; not where p depends on z
 
     Returns (log_pz (n, k), log_qz (n, k), kl (n,), extra (n,) or 0).
     """
     log_p = ops.reshape(p.log_prob(z), (-1, k))
     log_q = ops.reshape(log_q, (-1, k))
-    closed = kl_divergence(q, p)
-    if closed is None:
+    kl = kl_divergence(q, p) if closed else None
+    if kl is None:
         kl = monte_carlo_kl(log_q, log_p)
-    elif z.shape[1] == k:
-        kl = closed
-    else:
-        kl = ops.mean(ops.reshape(closed, (-1, k)), axis=1)
+    elif z.shape[1] != k:
+        kl = ops.mean(ops.reshape(kl, (-1, k)), axis=1)
     extra = 0.0
     for distribution in (q, p):
         if distribution.extra is not None:
@@ -342,11 +346,13 @@ class Level(keras.layers.Layer):
 
     - prior, posterior: parts that are bound to the level's code shape
     - merge (Keras model): [state, z] -> state for the level below, or for the decoder; None: z
+    - climb (Keras model): code of the level below -> features of this one, where codes are drawn
+      from the bottom upwards; None: the encoder gives the features
     """
 
-    def __init__(self, prior, posterior, merge=None, **kwargs):
+    def __init__(self, prior, posterior, merge=None, climb=None, **kwargs):
         super().__init__(**{"autocast": False, **kwargs})
-        self.prior, self.posterior, self.merge = prior, posterior, merge
+        self.prior, self.posterior, self.merge, self.climb = prior, posterior, merge, climb
         self.built = True
 
     def bind(self, code_shape=None):
@@ -368,7 +374,7 @@ class Level(keras.layers.Layer):
         "What `from_config` needs."
         parts = {
             name: keras.saving.serialize_keras_object(getattr(self, name))
-            for name in ("prior", "posterior", "merge")
+            for name in ("prior", "posterior", "merge", "climb")
         }
         return {**super().get_config(), **parts}
 
@@ -410,8 +416,8 @@ class VAE(LatentModel):
     - latent_dim (int or tuple): shape of a code
     - likelihood, posterior, prior, objective: parts; None: Bernoulli, diagonal normal, standard
       normal, ELBO
-    - levels: list of `Level` below the first, which `prior`, `posterior` and `merge` make
-    - merge: of the first level, see `Level`
+    - levels: list of `Level` below the first, which `prior`, `posterior`, `merge` and `climb` make
+    - merge, climb: of the first level, see `Level`
     - `**kwargs`: condition and missing, see `LatentModel`, and what `keras.Model` takes
     """
 
@@ -427,11 +433,18 @@ class VAE(LatentModel):
         objective=None,
         levels=(),
         merge=None,
+        climb=None,
         **kwargs,
     ):
         super().__init__(encoder, decoder, latent_dim, likelihood or Bernoulli(), **kwargs)
-        first = Level(prior or StandardNormal(), posterior or DiagonalNormal(), merge)
+        first = Level(prior or StandardNormal(), posterior or DiagonalNormal(), merge, climb)
         self.levels = [first.bind(self.code_shape), *(level.bind() for level in levels)]
+        climbs = [level.climb is not None for level in self.levels]
+        if any(climbs) and (not all(climbs[:-1]) or climbs[-1]):
+            raise ValueError(
+                "codes are drawn from the bottom upwards where each level but the last has a "
+                "climb network, and the last has none: it sees the encoder's features"
+            )
         self.objective = objective or ELBO()
         self.objective.built = True  # a part that is never called as a layer
         self.trackers = [
@@ -440,6 +453,25 @@ class VAE(LatentModel):
             directed_mean("kl", "min"),
         ]
         self.build_if_known()
+
+    @classmethod
+    def for_data(cls, data, latent_dim=2, *, network="auto", levels=(), **parts):
+        """A model whose networks and likelihood fit the data; see `LatentModel.for_data`.
+
+        - levels: list of `Level` below the first; or what makes them and their networks, such as
+          `ladder()`
+        """
+        if callable(levels):
+            network, own = levels(network, training_array(data).shape[1:], latent_dim)
+            parts = {**own, **parts}
+        else:
+            parts["levels"] = levels
+        return super().for_data(data, latent_dim, network=network, **parts)
+
+    @property
+    def upward(self):
+        "Whether codes are drawn from the bottom upwards, q(z_2|x) before q(z_1|z_2)."
+        return self.levels[0].climb is not None
 
     @property
     def prior(self):
@@ -494,30 +526,56 @@ class VAE(LatentModel):
         - means (bool): the posteriors' means instead of draws
         """
         features = features * len(self.levels) if len(features) == 1 else features
+        up = self.infer_upward(features, k, seed, training, means) if self.upward else None
         context = () if condition is None else (condition,)
-        found, state, trace = [], None, Trace(condition=condition)
+        found, state, trace = [], None, Trace(condition=condition, level_z=[])
         for i, (level, h) in enumerate(zip(self.levels, features)):
-            if i and k > 1:
-                h = ops.repeat(h, k, axis=0)
-            if i == 1 and condition is not None:
-                context = (ops.repeat(condition, k, axis=0) if k > 1 else condition,)
+            if k > 1 and i == (0 if up else 1):
+                context = tuple(ops.repeat(c, k, axis=0) for c in context)
             above = () if i == 0 else (state,)
-            q = level.posterior.given(h, *above, training=training)
             p = level.prior.given(*above, *context, training=training)
-            z, log_q = (q.mean()[:, None], None) if means else q.draw(k if i == 0 else 1, seed)
+            if up:
+                q, z, log_q = up[i]
+            else:
+                h = ops.repeat(h, k, axis=0) if i and k > 1 else h
+                seen = {"prior": p} if level.posterior.sees_prior else {}
+                q = level.posterior.given(h, *above, training=training, **seen)
+                z, log_q = (q.mean()[:, None], None) if means else q.draw(k if i == 0 else 1, seed)
             if training and not means:
                 z, log_q, gate = self.objective.route(level.posterior, q, z, log_q)
                 trace.gate = gate if i == 0 else trace.gate
             if i == 0:
-                trace.q, trace.p, trace.z = q, p, z
-            found.append(None if means else level_trace(q, p, z, log_q, k))
+                trace.q, trace.p, trace.z = q, p, ops.reshape(z, (-1, k, *z.shape[2:]))
+            closed = i == 0 or not up  # below the first, p depends on codes that depend on z
+            found.append(None if means else level_trace(q, p, z, log_q, k, closed))
             flat = ops.reshape(z, (-1, *z.shape[2:]))
+            trace.level_z.append(flat)
             state = flat if level.merge is None else _merged(level, state, flat, training)
         if not means:
             log_p, log_q, trace.level_kl, extra = zip(*found)
             trace.log_pz, trace.log_qz_x = sum(log_p), sum(log_q)
             trace.kl, trace.extra = sum(trace.level_kl), sum(extra)
         return trace, ops.reshape(state, (-1, k, *state.shape[1:]))
+
+    def infer_upward(self, features, k, seed, training=False, means=False):
+        """Posteriors and codes that are drawn from the last level upwards.
+
+        - features: list of (n, ...), the last for the last level
+        - k (int): draws of the last level for each example; of the others one for each of these
+        - seed: SeedGenerator
+        - training (bool): as Keras passes it
+        - means (bool): the posteriors' means instead of draws
+
+        Returns for each level, first to last: q, z (n * k, 1, ...), log q or None.
+        """
+        found, h = [], features[-1]
+        for level in reversed(self.levels):
+            h = h if level.climb is None else level.climb(below, training=training)
+            q = level.posterior.given(h, training=training)
+            z, log_q = (q.mean()[:, None], None) if means else q.draw(1 if found else k, seed)
+            below = ops.reshape(z, (-1, *z.shape[2:]))
+            found.append((q, below[:, None], log_q))
+        return found[::-1]
 
     def encoder_features(self, fields, training=False):
         """The encoder's features as a list.
@@ -567,13 +625,18 @@ class VAE(LatentModel):
     def q_of(self, batch, quiet=False):
         """q(z|x) of the first level as a value; grey values are taken as they are.
 
+        Where codes are drawn upwards, it is q(z|z') at the means z' of the levels below.
+
         - batch: tensor x, or a dict of fields
         - quiet (bool): whether the encoder's losses and statistics are left alone
         """
         fields = self.split(batch, settle=False)
         inputs = self.encoder_inputs(fields)
         out = aside(self.encoder, inputs) if quiet else self.encoder(inputs)
-        return self.posterior.given(out[0] if isinstance(out, (list, tuple)) else out)
+        features = out if isinstance(out, (list, tuple)) else [out]
+        if self.upward:
+            return self.infer_upward(features, 1, None, means=True)[0][0]
+        return self.posterior.given(features[0])
 
     def codes(self, batch):
         "The posterior's mean, (n, *code_shape)."
@@ -589,13 +652,16 @@ class VAE(LatentModel):
     def descend(self, z, condition, seed=None):
         """The decoder's state for codes of the first level, (n, *state_shape).
 
-        - z (n, *code_shape)
+        - z (n, *code_shape): or a list, with codes of the levels that follow as well
         - condition (n, dim): or None
         - seed: SeedGenerator of draws of the lower levels; None: their priors' means
         """
         context, state = () if condition is None else (condition,), None
+        codes = z if isinstance(z, (list, tuple)) else [z]
         for i, level in enumerate(self.levels):
-            if i:
+            if i < len(codes):
+                z = codes[i]
+            else:
                 p = level.prior.given(state, *context)
                 z = level_codes(p, ops.shape(state)[0], seed)
             state = z if level.merge is None else _merged(level, state, z, False)
@@ -624,7 +690,9 @@ class VAE(LatentModel):
         """
         trace = self.trace(batch, n_samples, self.eval_seed)
         names = ("z", "log_px_z", "log_pz", "log_qz_x", "kl")
-        return {"mean": trace.q.mean(), **{name: getattr(trace, name) for name in names}}
+        mean = trace.q.mean()  # (n, ...), or (n * k, ...) where it depends on draws below
+        mean = ops.mean(ops.reshape(mean, (ops.shape(trace.kl)[0], -1, *mean.shape[1:])), axis=1)
+        return {"mean": mean, **{name: getattr(trace, name) for name in names}}
 
     def log_weights(self, batch, n_samples):
         """log p(x, z) - log q(z|x) of draws from q(z|x), (n, n_samples) nats.
@@ -639,7 +707,7 @@ class VAE(LatentModel):
     @property
     def has_density(self):
         "Whether the density of q(z|x) is known at codes that were not drawn from it."
-        return self.q_kind[0].has_density
+        return self.q_kind[0].has_density and not self.upward
 
     def posterior_params(self, x, condition=None):
         """Parameters of q(z|x), a dict of arrays (n, ...); grey values are taken as they are.
@@ -764,6 +832,7 @@ class VAE(LatentModel):
             "posterior": first.posterior,
             "prior": first.prior,
             "merge": first.merge,
+            "climb": first.climb,
             "objective": self.objective,
         }
         serialize = keras.saving.serialize_keras_object
