@@ -318,8 +318,14 @@ def level_trace(q, p, z, log_q, k):
     - log_q: their log-density, of the same leading shape
     - k (int): draws of the first level
 
-    Returns (log_pz (n, k), log_qz (n, k), kl (n,), extra (n,) or 0).
+    Returns (log_pz (n, k), log_qz (n, k), kl (n,), extra (n,) or 0); ValueError where q and p have
+    different supports.
     """
+    if q.support != p.support:
+        raise ValueError(
+            f"codes of {type(q).__name__} are {q.support} and codes of {type(p).__name__} are "
+            f"{p.support}, so their KL is infinite: use a posterior and a prior with one support"
+        )
     log_p = ops.reshape(p.log_prob(z), (-1, k))
     log_q = ops.reshape(log_q, (-1, k))
     closed = kl_divergence(q, p)
@@ -594,6 +600,7 @@ class VAE(LatentModel):
         - seed: SeedGenerator of draws of the lower levels; None: their priors' means
         """
         context, state = () if condition is None else (condition,), None
+        z = self.q_kind[0].place(z)
         for i, level in enumerate(self.levels):
             if i:
                 p = level.prior.given(state, *context)
