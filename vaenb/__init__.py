@@ -17,6 +17,7 @@ _NAMES = {
     "aggregate": ["BetaTC", "DIP", "InfoVAE", "WAE"],
     "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior", "ConditionalNormal"],
     "posterior": ["FullNormal", "FlowPosterior"],
+    "sphere": ["PowerSpherical", "UniformSphere"],
     "bottleneck": ["TopK", "BatchTopK", "JumpReLU", "Matryoshka", "dictionary"],
     "quantize": ["VectorQuantizer", "FiniteScalarQuantizer", "ResidualQuantizer"],
     "token": ["TokenSampler", "conv_map"],

@@ -24,6 +24,7 @@ from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, Stic
 from .posterior import FlowPosterior, FullNormal
 from .prior import FlowPrior, MixtureOfNormals, VampPrior
 from .quantize import FiniteScalarQuantizer, ResidualQuantizer, VectorQuantizer
+from .sphere import PowerSpherical, UniformSphere
 from .vae import ELBO, VAE, DiagonalNormal, StandardNormal
 
 # %% ../nbs/models/40_recipes.ipynb #999ff4ea
@@ -371,6 +372,14 @@ _distributions = (
         "Sohn et al. 2015",
         "https://papers.nips.cc/paper/2015/hash/8d55a249e6baa5c06772297520da2051-Abstract.html",
         condition="labels",
+    ),
+    _row(
+        "s-vae",
+        "codes that are directions",
+        "De Cao and Aziz 2020",
+        "https://arxiv.org/abs/2006.04437",
+        posterior=(PowerSpherical, {}),
+        prior=(UniformSphere, {}),
     ),
 )
 RECIPES = dict(_autoencoders + _objectives + _distributions)
