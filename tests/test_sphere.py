@@ -77,10 +77,16 @@ def test_the_page_has_the_chart_of_python(page, data, model, tmp_path):  # noqa:
     view.goto(file.as_uri())
     map_of_codes = view.locator("canvas.map")
     box = map_of_codes.bounding_box()
+    area = view.locator(".take textarea").first
+    code = area.evaluate("area => area.value")
     for across, up in ((0.9, 0.8), (0.2, 0.3)):
+        before = code
         map_of_codes.click(position={"x": across * box["width"], "y": (1 - up) * box["height"]})
-        view.wait_for_timeout(500)
-        code = view.locator(".take textarea").first.evaluate("area => area.value")
+        for _ in range(200):  # until the code has changed
+            code = area.evaluate("area => area.value")
+            if code != before:
+                break
+            view.wait_for_timeout(100)
         z = np.array(json.loads(re.search(r"\[.*\]", code)[0]))
         place = chart_place(z[None])[0] / [np.pi, 1]
         assert abs(np.linalg.norm(z) - 1) < 1e-4
