@@ -31,6 +31,7 @@ KINDS = {
     "full covariance": ("full-cov-vae",),
     "levels upwards": ("hvae",),
     "levels downwards": ("ladder-vae",),
+    "sphere": ("s-vae",),
 }
 
 

@@ -18,6 +18,7 @@ _NAMES = {
     "adversary": ["FactorVAE", "AAE", "VAEGAN", "two_optimizers", "total_correlation"],
     "prior": ["MixtureOfNormals", "VampPrior", "FlowPrior", "ConditionalNormal"],
     "posterior": ["FullNormal", "FlowPosterior"],
+    "sphere": ["PowerSpherical", "UniformSphere"],
     "bottleneck": ["TopK", "BatchTopK", "JumpReLU", "Matryoshka", "dictionary"],
     "quantize": ["VectorQuantizer", "FiniteScalarQuantizer", "ResidualQuantizer"],
     "token": ["TokenSampler", "conv_map"],

@@ -349,7 +349,8 @@ def sample(
         fitted = fit_sampler(opened, sampler, seed) if sampler else None
     kind = {} if mean else {"mean": False}
     kind |= label_condition(opened.model, label, n)
-    images = opened.model.sample(n, seed, temperature, fitted, **kind)
+    with mistakes():  # a prior may have no temperature
+        images = opened.model.sample(n, seed, temperature, fitted, **kind)
     write_images(out, images, lambda: plot.image_grid(images))
 
 # %% ../nbs/using/78_cli.ipynb #1dd1db26

@@ -272,6 +272,7 @@ class Distribution:
     has_density = True  # whether `log_prob` takes codes that it has not drawn itself
     shared = False  # whether it is one distribution for all examples, with n = 1
     extra = None  # (n,) nats: a further cost of using it, such as a commitment
+    support = "real vectors"  # where its codes lie; no KL is finite between different ones
 
     def sample(self, k, seed=None, temperature=1.0):
         """`k` draws for each example, (n, k, *event).
@@ -301,6 +302,13 @@ class Distribution:
         "Draws (n, k, *event), and the log-density of each, (n, k)."
         z = self.sample(k, seed)
         return z, self.log_prob(z)
+
+    def place(self, z):
+        """The codes in the support that `z` stands for: `z` itself where that is all vectors.
+
+        - z (n, *event): any numbers
+        """
+        return z
 
     def params(self):
         "The tensors of the distribution by name, each (n, ...)."

@@ -453,6 +453,7 @@ function picturePart(app) {
       word.textContent = far < 0.75 ? "" : u < mean ? "too near to the middle" : "too far out";
       norm.setAttribute("aria-label", `This code is ${verdict}; ${u.toFixed(1)} standard deviations from the middle, ${facts.drawn} lie at ${mean.toFixed(1)} on average`);
       norm.title = norm.getAttribute("aria-label");
+      norm.hidden = Boolean(facts.sphere); // only the direction counts, and all are equally likely
     },
   };
 }
@@ -510,10 +511,14 @@ function mapPart(app) {
     const unit = (j) => Float32Array.from({ length: d }, (_, i) => (i === j ? 1 : 0));
     return state.plane.pca && facts.axes ? facts.axes : d === 1 ? [unit(0), new Float32Array(1)] : [unit(state.plane.x), unit(state.plane.y)];
   };
-  const project = (z) => { const [a, b] = plane(); return [dot(a, z), d === 1 ? -0.8 * reach : dot(b, z)]; };
+  // The sphere of three numbers has a chart of equal area: longitude and height, each from -1 to 1.
+  const chart = (z) => [Math.atan2(z[1], z[0]) / Math.PI, z[2] / (length(z) || 1)];
+  const onChart = (x, y) => { const h = clamp(y, -1, 1), r = Math.sqrt(1 - h * h); return Float32Array.of(r * Math.cos(Math.PI * x), r * Math.sin(Math.PI * x), h); };
+  const project = (z) => { if (facts.chart) return chart(z); const [a, b] = plane(); return [dot(a, z), d === 1 ? -0.8 * reach : dot(b, z)]; };
   const target = h("canvas", { className: "map", tabIndex: 0, role: "application", "aria-label": "Map of the codes: click, drag or use the arrow keys to move the code" });
   const base = () => (state.plane.rest ? state.z : facts.mean);
   const at = (x, y) => { // the code over a point of the plane; what the plane does not show stays as it is, or is the average
+    if (facts.chart) return onChart(x, y);
     const [a, b] = plane(), z = base(), [zx, zy] = [dot(a, z), dot(b, z)];
     return Float32Array.from(z, (v, i) => v + (x - zx) * a[i] + (y - zy) * b[i]);
   };
@@ -527,6 +532,7 @@ function mapPart(app) {
     points = codes.map(project);
     const [a, b] = plane(), spreadOf = (axis) => Math.sqrt(axis.reduce((s, v, i) => s + (v * facts.scale[i]) ** 2, 0));
     reach = 1.06 * points.reduce((m, p) => Math.max(m, Math.abs(p[0]), d === 1 ? 0 : Math.abs(p[1])), 2.1 * Math.max(spreadOf(a), spreadOf(b)));
+    if (facts.chart) reach = 1;
     if (d === 1) stack();
   };
   /** One number has no second axis: the dots are stacked, and their height is a count. */
@@ -604,7 +610,7 @@ function mapPart(app) {
     context.closePath();
     context.stroke();
   }
-  const axisNames = () => (d === 1 ? ["z[0]", "number of examples"] : state.plane.pca && facts.axes ? ["first principal axis", "second principal axis"] : [`z[${state.plane.x}]`, `z[${state.plane.y}]`]);
+  const axisNames = () => (facts.chart ? ["longitude", "height z[2]"] : d === 1 ? ["z[0]", "number of examples"] : state.plane.pca && facts.axes ? ["first principal axis", "second principal axis"] : [`z[${state.plane.x}]`, `z[${state.plane.y}]`]);
   function words(context, ratio, ink, paper) {
     const [across, up] = axisNames(), w = target.width, halo = (text, x, y) => { context.strokeText(text, x, y); context.fillText(text, x, y); };
     Object.assign(context, { font: `${11.5 * ratio}px system-ui, sans-serif`, lineWidth: 3 * ratio, strokeStyle: paper, fillStyle: ink, textAlign: "right" });
@@ -635,7 +641,8 @@ function mapPart(app) {
     context.lineWidth = 1.5 * ratio;
     context.setLineDash([3 * ratio, 3 * ratio]);
     context.beginPath();
-    steps.forEach(([x, y], i) => (i ? context.lineTo(toX(x), toY(y)) : context.moveTo(toX(x), toY(y))));
+    const seam = (i) => facts.chart && Math.abs(steps[i][0] - steps[i - 1][0]) > reach; // the way leaves at one edge and comes in at the other
+    steps.forEach(([x, y], i) => (i && !seam(i) ? context.lineTo(toX(x), toY(y)) : context.moveTo(toX(x), toY(y))));
     context.stroke();
     context.setLineDash([]);
     context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
@@ -745,7 +752,8 @@ function mapPart(app) {
     if (!step) return;
     event.preventDefault();
     const [x, y] = project(state.z), by = half() * (event.shiftKey ? 0.01 : 0.04);
-    app.set({ z: [...at(clamp(x + by * step[0], -reach, reach), clamp(y + by * step[1], -reach, reach))] });
+    const along = x + by * step[0]; // past the edge of the chart lies its other edge
+    app.set({ z: [...at(facts.chart ? along : clamp(along, -reach, reach), clamp(y + by * step[1], -reach, reach))] });
   });
   const turn = (patch) => app.set({ plane: { ...state.plane, ...patch } });
   const dims = options(facts.order.map((j) => [j, `z[${j}]`]));
@@ -769,15 +777,15 @@ function mapPart(app) {
   const background = () => {
     if (!state.plane.background) return;
     const [a, b] = plane(), z = base(), off = z.map((v, i) => v - dot(a, z) * a[i] - dot(b, z) * b[i]);
-    const key = JSON.stringify([state.condition, state.plane.pca, state.plane.x, state.plane.y, sight, off.map((v) => Math.round(50 * v))]);
+    const key = JSON.stringify([state.condition, state.plane.pca, state.plane.x, state.plane.y, sight, facts.chart ? [] : off.map((v) => Math.round(50 * v))]);
     if (key !== fill.asked) { fill.asked = key; fill(key); }
   };
   const fit = () => { const side = Math.round((target.clientWidth || 320) * Math.min(2, window.devicePixelRatio || 1)); if (side && target.width !== side) Object.assign(target, { width: side, height: side }); paint(); };
   new ResizeObserver(fit).observe(target);
   return {
     name: "Map", target, image: () => target, fit,
-    el: h("div", {}, h("p", { className: "lead" }, "Drag anywhere: the model draws what lies there."), h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 ? pair : null, d > 2 ? check("other dimensions stay", rest) : null, check("decoded background", ground)),
-      h("div", { className: "map-box" }, target, hint), h("div", { className: "row tools" }, field("dragging", hand), zoomers, again), legend, selection, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}A dot is an example: point at it to see it, press it to encode it. ${facts.spread ? "The ellipses hold one and two standard deviations of q(z | x) of the example that was chosen last. " : ""}The dashed line is the way from A to B.`)),
+    el: h("div", {}, h("p", { className: "lead" }, "Drag anywhere: the model draws what lies there."), h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 && !facts.chart ? pair : null, d > 2 && !facts.chart ? check("other dimensions stay", rest) : null, check("decoded background", ground)),
+      h("div", { className: "map-box" }, target, hint), h("div", { className: "row tools" }, field("dragging", hand), zoomers, again), legend, selection, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}${facts.chart ? "The chart holds the whole sphere, and equal areas are equally likely; its left edge meets its right edge. " : ""}A dot is an example: point at it to see it, press it to encode it. ${facts.spread ? "The ellipses hold one and two standard deviations of q(z | x) of the example that was chosen last. " : ""}The dashed line is the way from A to B.`)),
     update(changed) {
       view.value = state.plane.pca ? "pca" : "dims";
       pair.hidden = Boolean(state.plane.pca);
@@ -971,7 +979,9 @@ function betweenPart(app) {
       strip.mark(state.z.every((v, i) => Math.abs(v - there[i]) < 1e-5) ? Math.round(state.t * (N - 1)) : -1);
       if (["a", "b", "spherical", "shown"].some((key) => changed.has(key))) fill();
       const [a, m, b] = [0, 0.5, 1].map((t) => length(app.units(between(state.a, state.b, t, state.spherical))).toFixed(1));
-      words.textContent = `Distance from the middle: A ${a}, half-way ${m}, B ${b}. The path is also on the map.`;
+      const turn = Math.acos(clamp(dot(state.a, state.b) / (length(state.a) * length(state.b) || 1), -1, 1));
+      if (facts.sphere) words.textContent = `The directions A and B are ${Math.round((180 * turn) / Math.PI)}\u00b0 apart. The path is also on the map.`;
+      else words.textContent = `Distance from the middle: A ${a}, half-way ${m}, B ${b}. The path is also on the map.`;
     },
   };
 }
@@ -1110,8 +1120,8 @@ function defaults(facts) {
   const codes = rows(floatsOf(facts.codes), facts.latent_dim), other = facts.labels ? facts.labels.findIndex((label) => label !== facts.labels[0]) : 1;
   const moves = (j) => !facts.atlas || facts.atlas.dims.includes(j), known = (z) => [...z].map((v, j) => (moves(j) ? v : facts.mean[j]));
   const [x, y] = facts.order.length > 1 ? facts.plane : [0, 0], a = known(codes[0]), b = known(codes[Math.max(other, 0)]);
-  return { ...(facts.condition ? { condition: facts.condition.given[0] } : {}), z: a, a, b, t: 0, spherical: false, example: facts.index[0], tab: 0, dims: facts.order.filter((j) => moves(j) && (!facts.dead[j] || facts.dead.every(Boolean))).slice(0, 5),
-    plane: { pca: Boolean(facts.axes), x, y, rest: !facts.axes, background: facts.latent_dim < 3 }, sampling: { n: 16, seed: 0, temperature: 1, source: 0, nearest: false } };
+  return { ...(facts.condition ? { condition: facts.condition.given[0] } : {}), z: a, a, b, t: 0, spherical: Boolean(facts.sphere), example: facts.index[0], tab: 0, dims: facts.order.filter((j) => moves(j) && (!facts.dead[j] || facts.dead.every(Boolean))).slice(0, 5),
+    plane: { pca: Boolean(facts.axes), x, y, rest: !facts.axes, background: facts.latent_dim < 3 || Boolean(facts.chart) }, sampling: { n: 16, seed: 0, temperature: 1, source: 0, nearest: false } };
 }
 
 /** What in a remembered state fits this model; the rest is left out. */

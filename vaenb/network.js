@@ -144,6 +144,11 @@ const MERGES = {
 const LAYERS = {
   reshape: (step, [x], y) => { y.data = x.data; return null; },
 
+  unit: (step, [x], y) => () => { // the direction of x, as `vaenb.sphere.unit`
+    const size = Math.sqrt(x.data.reduce((sum, v) => sum + v * v, 0));
+    y.data.forEach((_, i) => { y.data[i] = size > 1e-6 ? x.data[i] / size : Number(i === 0); });
+  },
+
   tile: (step, [x], y) => gather(x.data, y.data, Int32Array.from(y.data, (_, i) => i % x.data.length)),
 
   dense(step, [x], y, read) { // along the last axis

@@ -114,6 +114,11 @@ class PosteriorMixture(Distribution):
         self.components, self.n_components = components, n_components
 
     @property
+    def support(self):
+        "That of the components."
+        return self.components.support
+
+    @property
     def parameters(self):
         "Those of the components."
         return self.components.parameters

@@ -26,6 +26,7 @@ from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, Stic
 from .posterior import FlowPosterior, FullNormal
 from .prior import FlowPrior, MixtureOfNormals, VampPrior
 from .quantize import FiniteScalarQuantizer, ResidualQuantizer, VectorQuantizer
+from .sphere import PowerSpherical, UniformSphere
 from .vae import ELBO, VAE, DiagonalNormal, StandardNormal
 
 # %% ../nbs/models/40_recipes.ipynb #999ff4ea
@@ -408,6 +409,14 @@ _distributions = (
         "Sønderby et al. 2016",
         "https://arxiv.org/abs/1602.02282",
         levels=ladder(),
+    ),
+    _row(
+        "s-vae",
+        "codes that are directions",
+        "De Cao and Aziz 2020",
+        "https://arxiv.org/abs/2006.04437",
+        posterior=(PowerSpherical, {}),
+        prior=(UniformSphere, {}),
     ),
 )
 RECIPES = dict(_autoencoders + _objectives + _distributions)

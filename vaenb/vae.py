@@ -324,8 +324,14 @@ def level_trace(q, p, z, log_q, k, closed=True):
     - k (int): draws of the first level
     - closed (bool): whether a closed form of the KL may be used; not where p depends on z
 
-    Returns (log_pz (n, k), log_qz (n, k), kl (n,), extra (n,) or 0).
+    Returns (log_pz (n, k), log_qz (n, k), kl (n,), extra (n,) or 0); ValueError where q and p have
+    different supports.
     """
+    if q.support != p.support:
+        raise ValueError(
+            f"codes of {type(q).__name__} are {q.support} and codes of {type(p).__name__} are "
+            f"{p.support}, so their KL is infinite: use a posterior and a prior with one support"
+        )
     log_p = ops.reshape(p.log_prob(z), (-1, k))
     log_q = ops.reshape(log_q, (-1, k))
     kl = kl_divergence(q, p) if closed else None
@@ -657,7 +663,8 @@ class VAE(LatentModel):
         - seed: SeedGenerator of draws of the lower levels; None: their priors' means
         """
         context, state = () if condition is None else (condition,), None
-        codes = z if isinstance(z, (list, tuple)) else [z]
+        codes = list(z) if isinstance(z, (list, tuple)) else [z]
+        codes[0] = self.q_kind[0].place(codes[0])
         for i, level in enumerate(self.levels):
             if i < len(codes):
                 z = codes[i]
