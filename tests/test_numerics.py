@@ -1023,7 +1023,7 @@ def extreme_model(name):
     given = {"condition": labels} if RECIPES[name].parts.get("condition") else {}
     own = (
         {"likelihood": Bernoulli()}
-        if RECIPES[name].model is VAE and "likelihood" not in RECIPES[name].parts
+        if issubclass(RECIPES[name].model, VAE) and "likelihood" not in RECIPES[name].parts
         else {}
     )
     model = recipe(name, x, D, network=dense([N]), **own, **smaller.get(name, {}), **given)

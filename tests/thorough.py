@@ -28,6 +28,7 @@ KINDS = {
     "prior": ("mog-vae", "flow-prior-vae"),
     "flow posterior": ("planar-vae", "radial-vae", "iaf-vae"),
     "full covariance": ("full-cov-vae",),
+    "category": ("m2", "gm-vae"),
 }
 
 

@@ -21,6 +21,7 @@ _NAMES = {
     "quantize": ["VectorQuantizer", "FiniteScalarQuantizer", "ResidualQuantizer"],
     "token": ["TokenSampler", "conv_map"],
     "condition": ["Given", "class_log_prob", "class_posterior", "transfer"],
+    "categorical": ["CategoricalVAE", "ComponentNormal", "SemiSupervised", "responsibilities"],
     "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
     "recipes": ["recipe", "RECIPES", "load_model"],
     "likelihood": [
