@@ -78,9 +78,7 @@ class Mixture(Distribution):
         - share (n, K, ...): as many axes as are needed
         - value (n, K, ...)
         """
-        share = ops.reshape(
-            share, (*ops.shape(share), *[1] * (len(value.shape) - len(share.shape)))
-        )
+        share = ops.reshape(share, (*ops.shape(share), *[1] * (len(value.shape) - len(share.shape))))
         return ops.sum(ops.where(share > 0, share * value, 0.0), axis=1)
 
     def log_prob(self, z):
@@ -456,7 +454,7 @@ class SemiSupervised(ELBO):
         known = trace.cost(self.weight(training)) - self.alpha * self.rarity * trace.log_qy
         return ops.where(y >= 0, ops.sum(chosen * known, axis=1), loss)
 
-# %% ../nbs/models/33_categorical.ipynb #ef35ce7a
+# %% ../nbs/models/33_categorical.ipynb #f10da85b
 def relaxed_one_hot(logits, temperature=1.0, seed=None, hard=False):
     """A draw of a category as a vector with a derivative, (n, K), by Gumbel-softmax.
 
@@ -474,7 +472,7 @@ def relaxed_one_hot(logits, temperature=1.0, seed=None, hard=False):
     one_hot = ops.one_hot(ops.argmax(soft, axis=-1), logits.shape[-1], dtype=soft.dtype)
     return soft + ops.stop_gradient(one_hot - soft)
 
-# %% ../nbs/models/33_categorical.ipynb #438b7a3a
+# %% ../nbs/models/33_categorical.ipynb #9c8ccb8c
 @keras.saving.register_keras_serializable("vaenb")
 class ComponentNormal(Codes):
     """p(z|y): a diagonal normal for each category, with learned weights p(y), means and variances.
@@ -493,9 +491,7 @@ class ComponentNormal(Codes):
         start = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
         made = {"trainable": True, "autocast": False}
         self.means = self.add_weight(name="means", shape=shape, initializer=start, **made)
-        self.raw_logvars = self.add_weight(
-            name="raw_logvars", shape=shape, initializer="zeros", **made
-        )
+        self.raw_logvars = self.add_weight(name="raw_logvars", shape=shape, initializer="zeros", **made)
         self.category_logits = self.add_weight(
             name="category_logits", shape=shape[:1], initializer="zeros", **made
         )
@@ -511,7 +507,7 @@ class ComponentNormal(Codes):
         y = ops.cast(context[0], "float32")
         return IndependentNormal(ops.matmul(y, means), ops.matmul(y, logvars))
 
-# %% ../nbs/models/33_categorical.ipynb #ae50c8c6
+# %% ../nbs/models/33_categorical.ipynb #1cb14d5a
 def cluster_accuracy(categories, labels):
     """The share of examples that agree under the best one-to-one match of categories and labels.
 
@@ -529,7 +525,7 @@ def cluster_accuracy(categories, labels):
     np.add.at(table, (categories, labels), 1)
     return float(table[linear_sum_assignment(-table)].sum() / len(labels))
 
-# %% ../nbs/models/33_categorical.ipynb #85fb9e9b
+# %% ../nbs/models/33_categorical.ipynb #7dcb318c
 def training_fields(model, split):
     """What a model is trained on: x, with the labels as targets where its objective learns them.
 
