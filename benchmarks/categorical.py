@@ -2,6 +2,7 @@
 
     python benchmarks/categorical.py                   # digits: both tables
     python benchmarks/categorical.py --data mnist --epochs 50 --labels 100
+    python benchmarks/categorical.py --labels --cluster-seeds 10  # clusters only
     python benchmarks/categorical.py --budget tiny     # whether it works
 
 Semi-supervised: the error on test images of M2, of the same encoder and classifier trained on the
@@ -102,7 +103,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--budget", choices=("full", "tiny"), default="full")
-    parser.add_argument("--labels", type=int, nargs="+", default=[10, 20, 50])
+    parser.add_argument("--labels", type=int, nargs="*", default=[10, 20, 50])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cluster-seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=40)
@@ -131,7 +132,7 @@ def main():
         "settings": {k: v for k, v in vars(given).items() if k != "out"},
         "error with few labels": few,
         "accuracy of clusters": found,
-        "median accuracy": {k: float(np.median([f[k] for f in found])) for k in found[0]},
+        "median accuracy": {k: float(np.median([f[k] for f in found])) for k in (found or [{}])[0]},
         "published": {"m2, mnist, 100 labels": 0.1197, "source": "https://arxiv.org/abs/1406.5298"},
         "seconds": round(time.perf_counter() - begin, 1),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},

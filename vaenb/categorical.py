@@ -268,7 +268,10 @@ class CategoricalVAE(VAE):
             return trace, state
         n_categories, log_p = self.n_categories, self.log_p_category()
         log_q = self.log_q_category(features[0])
-        apart = lambda v: ops.reshape(v, (-1, n_categories * k, *v.shape[2:]))  # noqa: E731
+
+        def side_by_side(v):
+            return ops.reshape(v, (-1, n_categories * k, *v.shape[2:]))
+
         trace = CategoryTrace(**vars(trace), log_qy=log_q, log_py=log_p)
         trace.condition, trace.q = None, Mixture(log_q, trace.q)
         trace.kl_z = ops.reshape(trace.kl, (-1, n_categories))
@@ -279,10 +282,10 @@ class CategoricalVAE(VAE):
             trace.extra = ops.sum(share * ops.reshape(trace.extra, (-1, n_categories)), axis=1)
         each = ops.repeat(log_q, k, axis=1)
         trace.log_share = each - float(np.log(k))
-        trace.log_pz = apart(trace.log_pz) + ops.repeat(log_p, k)
-        trace.log_qz_x = apart(trace.log_qz_x) + each
-        trace.z = apart(trace.z)
-        return trace, apart(state)
+        trace.log_pz = side_by_side(trace.log_pz) + ops.repeat(log_p, k)
+        trace.log_qz_x = side_by_side(trace.log_qz_x) + each
+        trace.z = side_by_side(trace.z)
+        return trace, side_by_side(state)
 
     def features(self, z, condition=None, training=False):
         "As in `LatentModel`; without a condition the axis of codes runs over the categories."
