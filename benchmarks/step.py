@@ -595,7 +595,7 @@ def ours(name, x):
         "iwae": {"k": K},
         "dreg-iwae": {"k": K},
     }.get(name, {})
-    if RECIPES[name].model is VAE and name not in GREY:
+    if issubclass(RECIPES[name].model, VAE) and name not in GREY:
         sizes["likelihood"] = Bernoulli(binarize=True)
     data = np.resize(np.asarray(x), (N_DATA if name == "beta-tcvae" else 1000, X))
     model = recipe(name, data, D, network=dense([H, H], "tanh"), **sizes)

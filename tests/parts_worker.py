@@ -66,6 +66,8 @@ SMALLER = {
     "ciwae": {"k": 6},
     "vq-vae": {"n_codes": 8},
     "rq-vae": {"n_stages": 2, "n_codes": 8},
+    "m2": {"n_categories": 3},
+    "gm-vae": {"n_categories": 3},
 }
 
 
@@ -90,6 +92,11 @@ def data_for(likelihood, shape, n=64):
     return x.reshape(n, *shape).astype("float32")
 
 
+def fields(x):
+    """What comes with the examples, by role."""
+    return x if isinstance(x, dict) else {"x": x}
+
+
 def rows(x, n):
     """The first n examples."""
     return {k: v[:n] for k, v in x.items()} if isinstance(x, dict) else x[:n]
@@ -103,6 +110,14 @@ def with_condition(x):
     labels = np.empty(len(x), int)
     labels[order] = np.arange(len(x)) * 3 // len(x)
     return {"x": x, "condition": labels}
+
+
+def with_target(x):
+    """The examples with a label for every second one of them."""
+    import numpy as np
+
+    labels = with_condition(x)["condition"]
+    return {"x": x, "target": np.where(np.arange(len(x)) % 2, -1, labels)}
 
 
 def under(model, n):
@@ -167,13 +182,14 @@ def cases(combined):
             else ("NegativeBinomial", {})
             if name == "nb-vae"
             else ("Bernoulli", {"binarize": True})
-            if row.model is VAE
+            if issubclass(row.model, VAE)
             else ("ContinuousBernoulli", {})
         )
         x = data_for(likelihood, SHAPES[i % len(SHAPES)])
         conditional = row.parts.get("condition") == "labels"
         x = with_condition(x) if conditional else x
-        own = {"likelihood": likelihood} if row.model is VAE else {}
+        x = with_target(x) if name == "m2" else x
+        own = {"likelihood": likelihood} if issubclass(row.model, VAE) else {}
         made[name] = (
             x,
             lambda x, name=name, own=own: recipe(
@@ -181,7 +197,7 @@ def cases(combined):
                 x["x"] if isinstance(x, dict) else x,
                 3,
                 network=dense([16]),
-                **({"condition": x["condition"]} if isinstance(x, dict) else {}),
+                **({"condition": x["condition"]} if "condition" in fields(x) else {}),
                 **SMALLER.get(name, {}),
                 **{k: part(v) for k, v in own.items()},
             ),
@@ -301,10 +317,10 @@ def check(name, x, make, likelihood, folder, policy):
     numpy, is_vae = keras.ops.convert_to_numpy, None
     for shape in some(SHAPES, 1, f"shapes of {name}"):  # any shape
         other = data_for(likelihood, shape)
-        model = make(with_condition(other) if isinstance(x, dict) else other)
+        model = make(with_condition(other) if "condition" in fields(x) else other)
         assert model.built and model.image_shape == shape, shape
         given = keras.KerasTensor((5, *shape))
-        if model.condition is not None:
+        if "condition" in fields(x):
             given = {"x": given, "condition": keras.KerasTensor((5, model.condition.dim))}
         spec = model(given)
         assert all(value.shape[0] == 5 for value in keras.tree.flatten(spec)), (

@@ -1021,16 +1021,18 @@ def extreme_model(name):
     given = {"condition": labels} if RECIPES[name].parts.get("condition") else {}
     own = (
         {"likelihood": Bernoulli()}
-        if RECIPES[name].model is VAE and "likelihood" not in RECIPES[name].parts
+        if issubclass(RECIPES[name].model, VAE) and "likelihood" not in RECIPES[name].parts
         else {}
     )
     model = recipe(name, x, D, network=dense([N]), **own, **smaller.get(name, {}), **given)
     batch = {"x": x, "condition": model.condition.encode(labels)} if given else x
+    told = 0 if model.condition is None else model.condition.dim  # also where it may be absent
 
     tensors = tree.map_structure(ops.convert_to_tensor, batch)
 
     def decoded(z):
-        inputs = [z, np.resize(batch["condition"], (len(z), 3))] if given else z
+        c = np.eye(told, dtype="float32")[np.arange(len(z)) % told] if told else None
+        inputs = [z, c] if told else z
         return np.abs(ops.convert_to_numpy(ops.cast(model.decoder(inputs), "float32"))).max()
 
     head = model.posterior.heads if hasattr(model, "posterior") else model.bottleneck.head
@@ -1050,7 +1052,7 @@ def extreme_model(name):
         model.prior.raw_logvars.assign(np.resize(RAW, model.prior.raw_logvars.shape))
     if hasattr(getattr(model, "prior", None), "raw"):
         model.prior.raw.assign(np.resize([1e4, -1e4, 50, 0, -50], model.prior.raw.shape))
-    output = (model.decoder.get_layer("decoder") if given else model.decoder).get_layer("output")
+    output = (model.decoder.get_layer("decoder") if told else model.decoder).get_layer("output")
     codes = np.concatenate(
         [
             np.asarray(ops.convert_to_numpy(model.codes(tensors))),

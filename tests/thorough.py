@@ -32,6 +32,7 @@ KINDS = {
     "levels upwards": ("hvae",),
     "levels downwards": ("ladder-vae",),
     "sphere": ("s-vae",),
+    "category": ("m2", "gm-vae"),
 }
 
 

@@ -27,6 +27,7 @@ _NAMES = {
         *("encode_levels", "decode_levels"),
     ],
     "condition": ["Given", "class_log_prob", "class_posterior", "transfer"],
+    "categorical": ["CategoricalVAE", "ComponentNormal", "SemiSupervised", "responsibilities"],
     "sampler": ["MixtureSampler", "FlowSampler", "TwoStageSampler", "NeighbourSampler"],
     "recipes": ["recipe", "RECIPES", "load_model"],
     "likelihood": [

@@ -82,12 +82,14 @@ class Field:
     - shape (tuple): of one example; None: whatever comes
     - check: function (array, name) that raises a ValueError where values do not fit, or None
     - missing (bool): whether NaN means "not observed"
+    - optional (bool): whether a batch may come without it
     """
 
     role: str
     shape: tuple | None = None
     check: object = None
     missing: bool = False
+    optional: bool = False
 
     def __call__(self, value, name=None):
         """`value` as a float32 array, checked; ValueError in one sentence."""
@@ -115,7 +117,7 @@ def check_batch(fields, data, name="x"):
         raise ValueError(
             f"{name} has a field {unknown[0]!r}, but this model takes {', '.join(fields)}"
         )
-    absent = [role for role in fields if given.get(role) is None and role != "target"]
+    absent = [role for role, f in fields.items() if given.get(role) is None and not f.optional]
     if absent:
         raise ValueError(
             f"{name} comes without a {absent[0]}, but this model was made with one: pass "

@@ -180,6 +180,7 @@ class LatentModel(keras.Model):
     objective = None
     own_loss, watched = True, False  # until `compile` says otherwise
     block_size, jit_by_length = "auto", True
+    encoder_is_told = True  # whether the encoder receives the condition, as the decoder does
 
     def __init__(
         self, encoder, decoder, latent_dim, likelihood, *, condition=None, missing=False, **kwargs
@@ -276,13 +277,14 @@ class LatentModel(keras.Model):
         self.image_shape = tuple(input_shape[1:])
         self.likelihood.bind(self.target_shape)
         c = [] if self.condition is None else [(self.condition.dim,)]
+        told = c if self.encoder_is_told else []
         self.feature_shapes = check_pair(
             self.encoder,
             self.decoder,
             self.image_shape,
             self.code_shape if self.decoder_input is None else self.decoder_input,
             self.likelihood.feature_shape(self.target_shape),
-            ([self.image_shape, *c] if self.missing else c, c),
+            ([self.image_shape, *told] if self.missing else told, c),
         )
         self.check_activation()
         self.build_parts()
@@ -317,7 +319,7 @@ class LatentModel(keras.Model):
         fields = {"x": Field("x", self.image_shape, self._check_support, self.missing)}
         if self.condition is not None:
             fields["condition"] = Field("condition", (self.condition.dim,))
-        fields["target"] = Field("target")
+        fields["target"] = Field("target", optional=True)
         return fields
 
     def _check_support(self, x, name):
@@ -473,7 +475,7 @@ class LatentModel(keras.Model):
         - fields (dict): of `split`
         """
         names = ["x", *(["mask"] if self.missing else [])]
-        names += [] if self.condition is None else ["condition"]
+        names += ["condition"] if self.condition is not None and self.encoder_is_told else []
         inputs = [fields[name] for name in names]
         return inputs if len(inputs) > 1 else inputs[0]
 

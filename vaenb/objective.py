@@ -128,6 +128,7 @@ class IWAE(Objective):
     """
 
     arguments = ("k",)
+    shares = True
 
     def __init__(self, k=50, **kwargs):
         k = check_count(k, "k")
@@ -135,7 +136,7 @@ class IWAE(Objective):
 
     def loss(self, trace, training=False):
         "Minus the bound per example in nats, (n,)."
-        return -log_mean_exp(trace.log_weights, axis=1)
+        return -trace.bound()
 
 # %% ../nbs/models/24_objective.ipynb #d1149bca
 @keras.saving.register_keras_serializable("vaenb")
@@ -170,6 +171,7 @@ class CIWAE(IWAE):
     """
 
     arguments = ("k", "beta")
+    shares = True
 
     def __init__(self, beta=0.05, k=64, **kwargs):
         if not 0 <= beta <= 1:
@@ -178,8 +180,7 @@ class CIWAE(IWAE):
 
     def loss(self, trace, training=False):
         "Minus the bound per example in nats, (n,)."
-        log_w = trace.log_weights
-        return -self.beta * ops.mean(log_w, axis=1) - (1 - self.beta) * log_mean_exp(log_w, axis=1)
+        return -self.beta * trace.mean(trace.log_weights) - (1 - self.beta) * trace.bound()
 
 # %% ../nbs/models/24_objective.ipynb #949ba71b
 @ops.custom_gradient

@@ -18,6 +18,7 @@ from .adversary import AAE, VAEGAN, FactorVAE
 from .aggregate import DIP, WAE, BetaTC, InfoVAE
 from .autoencoder import Autoencoder
 from .bottleneck import BatchTopK, JumpReLU, Matryoshka, TopK, dictionary
+from .categorical import CategoricalVAE, ComponentNormal, SemiSupervised
 from .condition import named_condition
 from .count import NegativeBinomial
 from .hierarchy import bottom_up, ladder
@@ -65,7 +66,7 @@ class Recipe:
 
     def all_parts(self):
         "The parts, and those of the plain VAE where the recipe has none of its own."
-        return {**(DEFAULTS if self.model is VAE else {}), **self.parts}
+        return {**(DEFAULTS if issubclass(self.model, VAE) else {}), **self.parts}
 
     def __str__(self):
         given = ", ".join(f"{name}={_text(part)}" for name, part in self.parts.items())
@@ -418,6 +419,23 @@ _distributions = (
         posterior=(PowerSpherical, {}),
         prior=(UniformSphere, {}),
     ),
+    _row(
+        "m2",
+        "a category with few known labels",
+        "Kingma et al. 2014",
+        "https://arxiv.org/abs/1406.5298",
+        CategoricalVAE,
+        objective=(SemiSupervised, {}),
+    ),
+    _row(
+        "gm-vae",
+        "a category for each cluster of codes",
+        "Jiang et al. 2017",
+        "https://arxiv.org/abs/1611.05148",
+        CategoricalVAE,
+        prior=(ComponentNormal, {}),
+        told=False,
+    ),
 )
 RECIPES = dict(_autoencoders + _objectives + _distributions)
 
@@ -443,8 +461,9 @@ def _is_part(value):
 
 def _arguments(row):
     """The arguments of `for_data` that a recipe's model takes."""
-    if row.model is VAE:
-        return {"network", "likelihood", "condition", "levels", *DEFAULTS}
+    if issubclass(row.model, VAE):
+        own = getattr(row.model, "arguments", ())
+        return {"network", "likelihood", "condition", "levels", *own, *DEFAULTS}
     return set(inspect.signature(Autoencoder.__init__).parameters) - {"self", "kwargs"} | {
         "condition"
     }

@@ -25,6 +25,7 @@ from keras import tree
 
 import vaenb
 from . import likelihood as likelihoods
+from .categorical import training_fields
 from .condition import Given, conditioned, known_values, rows_of
 from .count import NegativeBinomial, ZeroInflatedNegativeBinomial
 from .data import NAMES, load, scale_levels
@@ -219,7 +220,7 @@ def prepare(settings):
                 " itself on"
             )
     options |= network_option(settings, data.image_shape, row)
-    own = row.model is not VAE or "likelihood" in row.parts
+    own = not issubclass(row.model, VAE) or "likelihood" in row.parts
     if settings.likelihood != "auto" or not own:
         options["likelihood"] = likelihood_by_name(settings.likelihood, data)
     try:
@@ -340,12 +341,12 @@ def fit(model, data, settings, tell=None, callbacks=(), path=None):
         try:
             history = fit_resumable(
                 model,
-                conditioned(model, data.train),
+                training_fields(model, data.train),
                 path=path,
                 epochs=settings.epochs,
                 batch_size=settings.batch_size,
                 seed=settings.seed,
-                validation_data=(tree.map_structure(np.asarray, conditioned(model, data.val)),),
+                validation_data=(tree.map_structure(np.asarray, training_fields(model, data.val)),),
                 verbose=0,
                 callbacks=[watch, keras.callbacks.LearningRateScheduler(rate), *callbacks],
             ).history

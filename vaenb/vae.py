@@ -20,6 +20,7 @@ from vaenb.distribution import (
     UnitNormal,
     bound_logvar,
     kl_divergence,
+    log_mean_exp,
     monte_carlo_kl,
     sample_each,
 )
@@ -131,6 +132,7 @@ class Trace:
     - level_z: draws of each level, list of (n * k, *code_shape)
     - gate (n, k, 2): see `gate_gradient`; None where an objective has none
     - x, mask, condition, target: the fields of the batch; None for what is absent
+    - log_share (n, k): logarithm of each draw's share in averages over the draws; None: all 1/k
     """
 
     log_px_z: object = None
@@ -148,11 +150,27 @@ class Trace:
     mask: object = None
     condition: object = None
     target: object = None
+    log_share: object = None
 
     @property
     def log_weights(self):
         "log p(x, z) - log q(z|x), the logarithm of the importance weights, (n, k) nats."
         return self.log_px_z + self.log_pz - self.log_qz_x
+
+    def mean(self, values):
+        """The average over the draws, (n,).
+
+        - values (n, k)
+        """
+        if self.log_share is None:
+            return ops.mean(values, axis=1)
+        return ops.sum(ops.exp(self.log_share) * values, axis=1)
+
+    def bound(self):
+        "log of the average importance weight, (n,) nats."
+        if self.log_share is None:
+            return log_mean_exp(self.log_weights, axis=1)
+        return ops.logsumexp(self.log_share + self.log_weights, axis=1)
 
 # %% ../nbs/models/22_vae.ipynb #fe865a05
 class Objective(Part):
@@ -163,6 +181,7 @@ class Objective(Part):
 
     arguments = ("n_samples",)
     levels = True  # whether the objective has a meaning for more than one level of codes
+    shares = False  # whether the class itself averages draws by `Trace.log_share`
 
     def __init__(self, n_samples=1, **kwargs):
         super().__init__(n_samples=check_count(n_samples, "n_samples"), **kwargs)
@@ -265,6 +284,7 @@ class ELBO(Objective):
     """
 
     arguments = ("beta", "n_samples", "warmup", "cycle", "kl")
+    shares = True
 
     def __init__(self, beta=1.0, n_samples=1, *, warmup=0, cycle=None, kl="auto", **kwargs):
         if not beta >= 0:
@@ -307,12 +327,12 @@ class ELBO(Objective):
         - trace: a `Trace`
         """
         if self.kl == "sampled":
-            return monte_carlo_kl(trace.log_qz_x, trace.log_pz)
+            return trace.mean(trace.log_qz_x - trace.log_pz)
         return trace.kl
 
     def loss(self, trace, training=False):
         "weight * KL - E log p(x|z) in nats, (n,)."
-        return self.weight(training) * self.rate(trace) - ops.mean(trace.log_px_z, axis=1)
+        return self.weight(training) * self.rate(trace) - trace.mean(trace.log_px_z)
 
 # %% ../nbs/models/22_vae.ipynb #ab9b38ba
 def level_trace(q, p, z, log_q, k, closed=True):
@@ -620,7 +640,7 @@ class VAE(LatentModel):
             return self.reconstructions(batch)
         seed = self.train_seed if training else self.eval_seed
         trace = self.trace(batch, self.objective.n_samples, seed, training)
-        reconstruction = ops.mean(trace.log_px_z, axis=1)
+        reconstruction = trace.mean(trace.log_px_z)
         return {
             "loss": self.objective.loss(trace, training) + trace.extra,
             "elbo": reconstruction - trace.kl,
@@ -742,7 +762,7 @@ class VAE(LatentModel):
         - condition: as `for_data` was given; None where the model has none
         """
         x = self.check_data(x, condition=condition)
-        context = (x["condition"],) if self.condition is not None else ()
+        context = (x["condition"],) if isinstance(x, dict) and "condition" in x else ()
         p = self.prior.given(*(ops.convert_to_tensor(np.asarray(c)) for c in context))
         kl = kl_divergence(self.posterior_at(x), p, per_coordinate=True)
         return None if kl is None else ops.convert_to_numpy(kl)
