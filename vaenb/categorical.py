@@ -32,6 +32,11 @@ def each_category(n, n_categories):
     return ops.tile(ops.eye(n_categories), (n, 1))
 
 # %% ../nbs/models/33_categorical.ipynb #ccf14a8e
+def _reshaped(value, shape):
+    "The values in another shape; NumPy arrays stay such."
+    return value.reshape(shape) if isinstance(value, np.ndarray) else ops.reshape(value, shape)
+
+
 class Mixture(Distribution):
     """A mixture for each example.
 
@@ -60,7 +65,7 @@ class Mixture(Distribution):
     def replace(self, log_share=None, **params):
         "The same kind of mixture with other tensors."
         rows = {
-            name: None if value is None else ops.reshape(value, (-1, *value.shape[2:]))
+            name: None if value is None else _reshaped(value, (-1, *value.shape[2:]))
             for name, value in params.items()
         }
         return Mixture(log_share, self.components.replace(**rows))
@@ -70,7 +75,7 @@ class Mixture(Distribution):
 
         - value (n * K, ...)
         """
-        return ops.reshape(value, (-1, self.log_share.shape[1], *value.shape[1:]))
+        return _reshaped(value, (-1, self.log_share.shape[1], *value.shape[1:]))
 
     def weigh(self, share, value):
         """The sum over the components, (n, ...), without what has no share.
@@ -78,12 +83,18 @@ class Mixture(Distribution):
         - share (n, K, ...): as many axes as are needed
         - value (n, K, ...)
         """
-        share = ops.reshape(share, (*ops.shape(share), *[1] * (len(value.shape) - len(share.shape))))
+        share = ops.reshape(
+            share, (*ops.shape(share), *[1] * (len(value.shape) - len(share.shape)))
+        )
         return ops.sum(ops.where(share > 0, share * value, 0.0), axis=1)
 
     def log_prob(self, z):
-        "log of the sum over the components, (n, k) nats."
-        each = self.components.log_prob(ops.repeat(z, self.log_share.shape[1], axis=0))
+        """log of the sum over the components, (n, k) nats.
+
+        - z (n, k, *event): or (1, k, *event) for every example
+        """
+        rows = z if z.shape[0] == 1 else ops.repeat(z, self.log_share.shape[1], axis=0)
+        each = self.components.log_prob(rows)
         return ops.logsumexp(self.log_share[:, :, None] + self.apart(each), axis=1)
 
     def sample(self, k, seed=None, temperature=1.0):
@@ -494,7 +505,9 @@ class ComponentNormal(Codes):
         start = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
         made = {"trainable": True, "autocast": False}
         self.means = self.add_weight(name="means", shape=shape, initializer=start, **made)
-        self.raw_logvars = self.add_weight(name="raw_logvars", shape=shape, initializer="zeros", **made)
+        self.raw_logvars = self.add_weight(
+            name="raw_logvars", shape=shape, initializer="zeros", **made
+        )
         self.category_logits = self.add_weight(
             name="category_logits", shape=shape[:1], initializer="zeros", **made
         )
