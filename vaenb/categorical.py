@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['each_category', 'Mixture', 'CategoryTrace', 'CategoricalVAE', 'responsibilities', 'SemiSupervised', 'relaxed_one_hot',
-           'ComponentNormal', 'cluster_accuracy', 'training_fields']
+           'ComponentNormal', 'cluster_accuracy']
 
 # %% ../nbs/models/33_categorical.ipynb #895aa7a7
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from keras import layers, ops
 from scipy.optimize import linear_sum_assignment
 
 from .compiled import aside, check_count, check_seed
-from .condition import conditioned
 from .distribution import Distribution, IndependentNormal, bound_logvar
 from .field import Condition, Field
 from .model import parts_for, training_array
@@ -540,17 +539,3 @@ def cluster_accuracy(categories, labels):
     table = np.zeros((size, size), int)
     np.add.at(table, (categories, labels), 1)
     return float(table[linear_sum_assignment(-table)].sum() / len(labels))
-
-# %% ../nbs/models/33_categorical.ipynb #7dcb318c
-def training_fields(model, split):
-    """What a model is trained on: x, with the labels as targets where its objective learns them.
-
-    - model: a `VAE` or `Autoencoder`
-    - split: a `Split`, an array (n, *image_shape), or a dict of fields
-
-    Returns an array or a dict; where there are no targets, what `conditioned` gives.
-    """
-    labels = getattr(split, "labels", None)
-    if labels is None or not hasattr(model.objective, "count_labels"):
-        return conditioned(model, split)
-    return {"x": split.x, "target": labels}
