@@ -6,7 +6,7 @@ import pytest
 from test_cli import done
 
 from vaenb import CategoricalVAE, SemiSupervised, dense, diagnose, fit_resumable, recipe
-from vaenb.categorical import training_fields
+from vaenb.condition import training_fields
 from vaenb.data import digits
 from vaenb.evaluation import report
 from vaenb.explorer import LatentExplorer, explore_page

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['each_category', 'Mixture', 'CategoryTrace', 'CategoricalVAE', 'responsibilities', 'SemiSupervised', 'relaxed_one_hot',
-           'ComponentNormal', 'cluster_accuracy', 'training_fields']
+           'ComponentNormal', 'cluster_accuracy']
 
 # %% ../nbs/models/33_categorical.ipynb #895aa7a7
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from keras import layers, ops
 from scipy.optimize import linear_sum_assignment
 
 from .compiled import aside, check_count, check_seed
-from .condition import conditioned
 from .distribution import Distribution, IndependentNormal, bound_logvar
 from .field import Condition, Field
 from .model import parts_for, training_array
@@ -32,6 +31,11 @@ def each_category(n, n_categories):
     return ops.tile(ops.eye(n_categories), (n, 1))
 
 # %% ../nbs/models/33_categorical.ipynb #ccf14a8e
+def _reshaped(value, shape):
+    "The values in another shape; NumPy arrays stay such."
+    return value.reshape(shape) if isinstance(value, np.ndarray) else ops.reshape(value, shape)
+
+
 class Mixture(Distribution):
     """A mixture for each example.
 
@@ -60,7 +64,7 @@ class Mixture(Distribution):
     def replace(self, log_share=None, **params):
         "The same kind of mixture with other tensors."
         rows = {
-            name: None if value is None else ops.reshape(value, (-1, *value.shape[2:]))
+            name: None if value is None else _reshaped(value, (-1, *value.shape[2:]))
             for name, value in params.items()
         }
         return Mixture(log_share, self.components.replace(**rows))
@@ -70,7 +74,7 @@ class Mixture(Distribution):
 
         - value (n * K, ...)
         """
-        return ops.reshape(value, (-1, self.log_share.shape[1], *value.shape[1:]))
+        return _reshaped(value, (-1, self.log_share.shape[1], *value.shape[1:]))
 
     def weigh(self, share, value):
         """The sum over the components, (n, ...), without what has no share.
@@ -84,8 +88,12 @@ class Mixture(Distribution):
         return ops.sum(ops.where(share > 0, share * value, 0.0), axis=1)
 
     def log_prob(self, z):
-        "log of the sum over the components, (n, k) nats."
-        each = self.components.log_prob(ops.repeat(z, self.log_share.shape[1], axis=0))
+        """log of the sum over the components, (n, k) nats.
+
+        - z (n, k, *event): or (1, k, *event) for every example
+        """
+        rows = z if z.shape[0] == 1 else ops.repeat(z, self.log_share.shape[1], axis=0)
+        each = self.components.log_prob(rows)
         return ops.logsumexp(self.log_share[:, :, None] + self.apart(each), axis=1)
 
     def sample(self, k, seed=None, temperature=1.0):
@@ -531,17 +539,3 @@ def cluster_accuracy(categories, labels):
     table = np.zeros((size, size), int)
     np.add.at(table, (categories, labels), 1)
     return float(table[linear_sum_assignment(-table)].sum() / len(labels))
-
-# %% ../nbs/models/33_categorical.ipynb #7dcb318c
-def training_fields(model, split):
-    """What a model is trained on: x, with the labels as targets where its objective learns them.
-
-    - model: a `VAE` or `Autoencoder`
-    - split: a `Split`, an array (n, *image_shape), or a dict of fields
-
-    Returns an array or a dict; where there are no targets, what `conditioned` gives.
-    """
-    labels = getattr(split, "labels", None)
-    if labels is None or not hasattr(model.objective, "count_labels"):
-        return conditioned(model, split)
-    return {"x": split.x, "target": labels}

@@ -25,8 +25,7 @@ from keras import tree
 
 import vaenb
 from . import likelihood as likelihoods
-from .categorical import training_fields
-from .condition import Given, conditioned, known_values, rows_of
+from .condition import Given, conditioned, known_values, rows_of, training_fields
 from .count import NegativeBinomial, ZeroInflatedNegativeBinomial
 from .data import NAMES, load, scale_levels
 from .evaluation import order_units, report
