@@ -73,7 +73,7 @@ def test_draws_keep_to_their_example_and_condition(kind):
         alone = level_kl(model, X[i : i + 1], 4000, condition=LABELS[i : i + 1])[0]
         other = level_kl(model, X[i : i + 1], 4000, condition=LABELS[i + 1 : i + 2])[0]
         assert np.allclose(among[i], alone, rtol=0.1, atol=0.25), (among[i], alone)
-        assert abs(alone[0] - other[0]) > 0.3 + 0.1 * alone[0], (alone, other)
+        assert abs(alone[0] - other[0]) > 0.2, (alone, other)
     one = made(kind, below=(3,))
     log_w = one.run("log_weights", X, n_samples=7)
     assert log_w.shape == (60, 7) and len(np.unique(log_w)) > 400
