@@ -23,7 +23,7 @@ from vaenb import (
 )
 from vaenb.browser import pack_model
 from vaenb.evaluation import report
-from vaenb.explorer import explore_page
+from vaenb.explorer import explore_page, static_facts
 from vaenb.prior import ConditionalNormal
 
 X = np.random.default_rng(0).random((60, 8)).astype("float32").round()
@@ -65,13 +65,15 @@ def test_draws_keep_to_their_example_and_condition(kind):
     example are the same alone and among others."""
     model = made(kind, below=(3,), condition=LABELS, prior=ConditionalNormal())
     for v in model.trainable_variables:
-        v.assign(v + 0.3 * np.random.default_rng(len(v.path)).normal(size=v.shape))
+        v.assign(v + 0.1 * np.random.default_rng(len(v.path)).normal(size=v.shape))
+    last = model.prior.network.layers[-1].kernel
+    last.assign(last + np.random.default_rng(0).normal(size=last.shape))
     among = level_kl(model, X[:6], 400, condition=LABELS[:6])
     for i in (0, 4):
         alone = level_kl(model, X[i : i + 1], 4000, condition=LABELS[i : i + 1])[0]
         other = level_kl(model, X[i : i + 1], 4000, condition=LABELS[i + 1 : i + 2])[0]
-        assert np.allclose(among[i], alone, atol=0.25), (among[i], alone)
-        assert not np.allclose(alone, other, atol=0.01)
+        assert np.allclose(among[i], alone, rtol=0.1, atol=0.25), (among[i], alone)
+        assert abs(alone[0] - other[0]) > 0.2, (alone, other)
     one = made(kind, below=(3,))
     log_w = one.run("log_weights", X, n_samples=7)
     assert log_w.shape == (60, 7) and len(np.unique(log_w)) > 400
@@ -90,7 +92,7 @@ def test_scores_and_explorer_take_the_top_code(kind):
     view = LatentExplorer(model, X)
     assert view.facts["latent_dim"] == 2
     text = explore_page(model, X, "Levels")
-    assert len(text) < 2e6 and "table of frames" not in text
+    assert len(text) < 2e6 and "network" in static_facts(model, view.facts)
 
 
 @pytest.mark.parametrize("kind", KINDS)

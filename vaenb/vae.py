@@ -594,7 +594,7 @@ class VAE(LatentModel):
 
         Returns for each level, first to last: q, z (n * k, 1, ...), log q or None.
         """
-        found, h, below = [], features[-1], None
+        found, below, h = [], None, features[-1]
         for level in reversed(self.levels):
             h = h if level.climb is None else level.climb(below, training=training)
             q = level.posterior.given(h, training=training)
