@@ -961,7 +961,7 @@ function encodePart(app) {
 }
 
 function betweenPart(app) {
-  const { state } = app, N = 11;
+  const { facts, state } = app, N = 11;
   const strip = gallery(app, "From A to B: press one to go there", (i) => go(i / (N - 1)));
   const scrub = keepOnSwipe(app, ["z", "t"], h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Place between A and B", oninput: () => go(Number(scrub.value)) }));
   const way = h("select", { onchange: () => app.set({ spherical: way.value === "spherical" }) }, ...options([["straight", "straight"], ["spherical", "spherical"]]));

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['unit', 'log_gamma_rise', 'digamma_rise', 'power_spherical_log_prob', 'power_spherical_kl', 'log_beta_draw',
            'beta_noise', 'turn', 'power_spherical_draw', 'PowerSphericalDistribution', 'UniformSphereDistribution',
-           'check_sphere', 'PowerSpherical', 'UniformSphere', 'on_sphere', 'chart_place', 'chart_codes']
+           'PowerSpherical', 'UniformSphere', 'on_sphere', 'chart_place', 'chart_codes']
 
 # %% ../nbs/models/35_sphere.ipynb #37d61f07
 import math
@@ -239,8 +239,8 @@ def _kl_to_uniform(q, p, per_coordinate):
     "None for single coordinates, of which it is not a sum."
     return None if per_coordinate else power_spherical_kl(q.kappa, p.d)
 
-# %% ../nbs/models/35_sphere.ipynb #6a2f2eea
-def check_sphere(part, event_shape):
+# %% ../nbs/models/35_sphere.ipynb #7074fc3b
+def _check_sphere(part, event_shape):
     """Nothing, or a ValueError where codes of that shape have no sphere.
 
     - part: named in the message
@@ -264,7 +264,7 @@ class PowerSpherical(Posterior):
 
     def add_parameters(self):
         "The dense layer."
-        check_sphere(self, self.event_shape)
+        _check_sphere(self, self.event_shape)
         super().add_parameters()
 
     def distribution(self, numbers):
@@ -280,7 +280,7 @@ class UniformSphere(Codes):
 
     def add_parameters(self):
         "None; the shape of a code is checked."
-        check_sphere(self, self.event_shape)
+        _check_sphere(self, self.event_shape)
 
     def given(self, *context, training=False):
         "The uniform distribution, whatever the context."
