@@ -98,6 +98,14 @@ def vae(digits):
     return VAE.for_data(digits, latent_dim=2, network=dense([16]))
 
 
+def test_no_attribute_of_the_class_hides_a_part(vae):
+    """PyTorch finds an attribute of the class before a layer that was assigned to the model."""
+    own = {**vars(vae), **getattr(vae, "_modules", {})}
+    parts = [name for name, value in own.items() if isinstance(value, keras.layers.Layer)]
+    assert {"encoder", "decoder", "likelihood", "objective"} <= set(parts)
+    assert [name for name in parts if hasattr(type(vae), name)] == []
+
+
 IMAGES = np.random.default_rng(0).random((6, 8, 8, 1)).astype("float32")
 BYTES = np.arange(6 * 64, dtype="uint8").reshape(6, 8, 8, 1)
 

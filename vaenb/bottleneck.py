@@ -240,7 +240,7 @@ class TopK(SparseCode):
         z = top_k(a, max(1, a.shape[1] // 2))
         x_hat = ops.stop_gradient(y_pred["features"])
         parts = model.features(ops.stack([z, ops.zeros_like(z)], axis=1), condition)
-        with_dead = x_hat + parts[:, 0] - parts[:, 1]
+        with_dead = x_hat + (parts[:, 0] - parts[:, 1])
         gain = model.log_prob_of(target, with_dead) - model.log_prob_of(target, x_hat)
         return -self.aux * gain
 

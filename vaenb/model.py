@@ -177,7 +177,6 @@ class LatentModel(keras.Model):
     - missing (bool): whether NaN in x means "not observed"
     """
 
-    objective = None
     own_loss, watched = True, False  # until `compile` says otherwise
     block_size, jit_by_length = "auto", True
     encoder_is_told = True  # whether the encoder receives the condition, as the decoder does
@@ -189,7 +188,7 @@ class LatentModel(keras.Model):
         super().__init__(**{"autocast": False, **kwargs})
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.latent_dim, self.missing = check_dim(latent_dim), bool(missing)
-        self.condition = condition
+        self.condition, self.objective = condition, None
         self.train_seed = keras.random.SeedGenerator()
         self.eval_seed = keras.random.SeedGenerator(777)
         self.run = CompiledMethods(self)
