@@ -1024,7 +1024,8 @@ def extreme_model(name):
         if issubclass(RECIPES[name].model, VAE) and "likelihood" not in RECIPES[name].parts
         else {}
     )
-    model = recipe(name, x, D, network=dense([N]), **own, **smaller.get(name, {}), **given)
+    width = 2 * D if "levels" in RECIPES[name].parts else N  # the lower codes are twice as long
+    model = recipe(name, x, D, network=dense([width]), **own, **smaller.get(name, {}), **given)
     batch = {"x": x, "condition": model.condition.encode(labels)} if given else x
     told = 0 if model.condition is None else model.condition.dim  # also where it may be absent
 
@@ -1038,28 +1039,18 @@ def extreme_model(name):
     head = model.posterior.heads if hasattr(model, "posterior") else model.bottleneck.head
     kernel = np.random.default_rng(3).normal(size=head.kernel.shape).astype("float32")
     if hasattr(model, "posterior"):
-        head.bias.assign(
-            np.concatenate(
-                [
-                    MEANS[0],
-                    RAW[0],
-                    np.random.default_rng(2).uniform(-10, 10, head.kernel.shape[1] - 2 * D),
-                ]
-            )
-        )
+        more = np.random.default_rng(2).uniform(-10, 10, max(0, head.kernel.shape[1] - 2 * D))
+        head.bias.assign(np.concatenate([MEANS[0], RAW[0], more])[: head.kernel.shape[1]])
     head.kernel.assign(5 * kernel if hasattr(model, "posterior") else 50 * kernel)
     if hasattr(getattr(model, "prior", None), "raw_logvars"):
         model.prior.raw_logvars.assign(np.resize(RAW, model.prior.raw_logvars.shape))
     if hasattr(getattr(model, "prior", None), "raw"):
         model.prior.raw.assign(np.resize([1e4, -1e4, 50, 0, -50], model.prior.raw.shape))
     output = (model.decoder.get_layer("decoder") if told else model.decoder).get_layer("output")
-    codes = np.concatenate(
-        [
-            np.asarray(ops.convert_to_numpy(model.codes(tensors))),
-            50 * np.eye(D, dtype="float32"),
-            -50 * np.eye(D, dtype="float32"),
-        ]
-    )
+    below = D if told else model.decoder.input_shape[-1]
+    codes = np.concatenate([50 * np.eye(below), -50 * np.eye(below)]).astype("float32")
+    if below == D:
+        codes = np.concatenate([ops.convert_to_numpy(model.codes(tensors)), codes])
     output.kernel.assign(output.kernel * float(1e4 / decoded(codes)))
     assert 5e3 < decoded(codes) < 2e4, decoded(codes)
     return model, batch
