@@ -81,9 +81,8 @@ def test_a_training_in_blocks_is_resumed_bit_for_bit(name, tmp_path):
 
 
 def test_each_optimiser_moves_its_own_network():
-    still = keras.optimizers.SGD(0.0)
     for still_is_judge in (True, False):
-        moving = keras.optimizers.SGD(0.05)
+        moving, still = keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.0)
         pair = (moving, still) if still_is_judge else (still, moving)
         model = made("factor", optimizer=two_optimizers(*pair))
         parts = model.objective.discriminator, model.encoder
