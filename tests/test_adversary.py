@@ -40,7 +40,6 @@ def made(name, latent_dim=3, x=X, optimizer=None, **parts):
     model = VAE.for_data(x, latent_dim, objective=OBJECTIVES[name](), **parts)
     model.compile(
         optimizer or two_optimizers(keras.optimizers.Adam(2e-3), keras.optimizers.SGD(0.05)),
-        jit_compile=False,
         steps_per_execution=4,  # blocks of four steps
     )
     return model
