@@ -32,7 +32,7 @@ def discriminator_loss(of_a, of_b):
     """
     return ops.softplus(-of_a) + ops.softplus(of_b)
 
-# %% ../nbs/models/36_adversary.ipynb #7b3db22f
+# %% ../nbs/models/36_adversary.ipynb #ba40cfb6
 def small_network(seed=0):
     """A scikit-learn classifier for `log_ratio`: standardisation and two layers of 64 units.
 
