@@ -40,7 +40,6 @@ def made(name, latent_dim=3, x=X, optimizer=None, **parts):
     model = VAE.for_data(x, latent_dim, objective=OBJECTIVES[name](), **parts)
     model.compile(
         optimizer or two_optimizers(keras.optimizers.Adam(2e-3), keras.optimizers.SGD(0.05)),
-        jit_compile=False,
         steps_per_execution=4,  # blocks of four steps
     )
     return model
@@ -81,9 +80,8 @@ def test_a_training_in_blocks_is_resumed_bit_for_bit(name, tmp_path):
 
 
 def test_each_optimiser_moves_its_own_network():
-    still = keras.optimizers.SGD(0.0)
     for still_is_judge in (True, False):
-        moving = keras.optimizers.SGD(0.05)
+        moving, still = keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.0)
         pair = (moving, still) if still_is_judge else (still, moving)
         model = made("factor", optimizer=two_optimizers(*pair))
         parts = model.objective.discriminator, model.encoder
