@@ -40,7 +40,7 @@ BAD = {
     "one row": (rows(GOOD[:1]), "1 rows"),
     "few rows": (rows(GOOD[:10]), "at least 20"),
     "empty column": (rows([f"{line}," for line in GOOD], "size,width,kind,note"), "note=drop"),
-    "empty row": (rows(replaced(3, ",,")), "no values"),
+    "empty row": (rows(replaced(3, "NA,NA,NA")), "no values"),
     "all constant": (rows(["1,a"] * N, "n,k"), "constant"),
     "infinite": (rows(replaced(3, "inf,1.5,a")), "infinite"),
     "two names": (rows(GOOD, "size,size,kind"), "two columns named 'size'"),

@@ -427,9 +427,9 @@ def diagnose(run: Folder, data: Data = None, backend: Backend = None):
     typer.echo(show(diagnose(opened.model, found, opened.history, opened.settings.n_samples)))
 
 # %% ../nbs/using/78_cli.ipynb #c0de7902
-def _new_file(path, suffix):
+def _new_file(path, *suffixes):
     """Its path; `Mistake` where it cannot be written, or where something is there."""
-    path = check_file(path, (suffix,))
+    path = check_file(path, suffixes)
     if path.exists():
         raise Mistake(f"{path} exists, and is left as it is: name another file")
     return path
@@ -579,7 +579,7 @@ def _targets(file, out, draws):
         out = file.with_name(f"{file.stem}-imputed{suffix if known else '.csv'}")
     allowed = (".npy",) if suffix == ".npy" else (".csv", ".parquet")
     numbers = [f"-{i + 1}" for i in range(draws)] if draws else [""]
-    return [_new_file(out.with_name(f"{out.stem}{i}{out.suffix}"), allowed) for i in numbers]
+    return [_new_file(out.with_name(f"{out.stem}{i}{out.suffix}"), *allowed) for i in numbers]
 
 
 def _table_bytes(frame, suffix):

@@ -237,6 +237,7 @@ def report_page(found, note=""):
         "diagnosis": ("Diagnosis", findings_html(found["findings"])),
     }
     best, word = verdict(found["scores"])
+    best = best.replace("Gaussian", "a Gaussian")
     lead = {
         "better": f"A model of its rows that knows more than {best}.",
         "equal": f"A model of its rows that is as good as {best}, and no better.",
