@@ -23,7 +23,7 @@ X = (RNG.normal(size=(200, 2)) @ RNG.normal(size=(2, 8)) + RNG.normal(size=(200,
 OBJECTIVES = {
     "factor": lambda: FactorVAE(2.0, hidden=(8,)),
     "aae": lambda: AAE(hidden=(8,)),
-    "gan": lambda: VAEGAN(hidden=(8,)),
+    "gan": lambda: VAEGAN(1.0, hidden=(8,)),
 }
 
 

@@ -296,7 +296,7 @@ class VAEGAN(Adversarial):
 
     arguments = (*Adversarial.arguments, "alpha", "pixel")
 
-    def __init__(self, alpha=1.0, gamma=1.0, pixel=0.0, hidden=(256,), **kwargs):
+    def __init__(self, alpha=10.0, gamma=1.0, pixel=0.0, hidden=(256,), **kwargs):
         if not (alpha >= 0 and pixel >= 0):
             raise ValueError(
                 f"alpha is {alpha} and pixel is {pixel}, but weights must not be negative"

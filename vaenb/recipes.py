@@ -335,7 +335,7 @@ _objectives = (
         "a reconstruction that an adversary measures",
         "Larsen et al. 2016",
         "https://arxiv.org/abs/1512.09300",
-        objective=(VAEGAN, {"alpha": 1.0}),
+        objective=(VAEGAN, {"alpha": 10.0}),
     ),
 )
 
