@@ -624,6 +624,7 @@ def impute(
     from vaenb.candidate import choose_model
     from vaenb.opening import completed, completed_array, open_file, read_source
     from vaenb.report import MINUTES
+    from vaenb.source import is_missing, listed
 
     with _about_table():
         opened = open_file(file, kinds=kinds, seed=seed)
@@ -637,14 +638,15 @@ def impute(
         frames = completed(frame, tried[best]["model"], draws, seed=seed)
     if file.suffix.lower() == ".npy":
         frames = completed_array(arrays["x"], frames)
-    for path, frame in zip(targets, frames):
+    for path, made in zip(targets, frames):
         memory = io.BytesIO()
         if path.suffix.lower() == ".npy":
-            np.save(memory, frame)
+            np.save(memory, made)
         with mistakes(OSError):
-            write_file(path, memory.getvalue() or _table_bytes(frame, path.suffix))
-    columns = [c["name"] for c in opened["data"].table.columns]
-    typer.echo(f"Chosen: {tried[best]['name']}. Filled in: {len(columns)} columns.")
+            write_file(path, memory.getvalue() or _table_bytes(made, path.suffix))
+    names = [c["name"] for c in opened["data"].table.columns]
+    filled = [name for name in names if any(map(is_missing, frame[name].to_list()))]
+    typer.echo(f"Chosen: {tried[best]['name']}. Filled in: {listed(filled)}.")
     if opened["dropped"]:
         typer.echo(
             f"Left as they are: {'; '.join(f'{k}, {v}' for k, v in opened['dropped'].items())}."

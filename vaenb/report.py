@@ -238,10 +238,11 @@ def report_page(found, note=""):
     }
     best, word = verdict(found["scores"])
     best = best.replace("Gaussian", "a Gaussian")
+    rows = "images" if found["frame"] is None else "rows"
     lead = {
-        "better": f"A model of its rows that knows more than {best}.",
-        "equal": f"A model of its rows that is as good as {best}, and no better.",
-        "worse": f"A model of its rows that does not reach {best}.",
+        "better": f"A model of its {rows} that knows more than {best}.",
+        "equal": f"A model of its {rows} that is as good as {best}, and no better.",
+        "worse": f"A model of its {rows} that does not reach {best}.",
     }[word]
     title = shortened(found["name"], 60)
     body = [WIDE, f"<h1>{html.escape(title)}</h1>", f'<p class="lead">{html.escape(lead)}</p>']

@@ -175,12 +175,13 @@ def score_html(found):
     """
     scores, (best, word) = found["scores"], verdict(found["scores"])
     gap = scores["the model"] - scores[best]
+    unit = "image" if found["frame"] is None else "row"
     meaning = {
-        "better": f"The model beats the best of them, {best}, by {nats_text(gap)} nats a row: it "
-        "has found structure that they cannot describe.",
+        "better": f"The model beats the best of them, {best}, by {nats_text(gap)} nats a {unit}: "
+        "it has found structure that they cannot describe.",
         "equal": f"The model and the best of them, {best}, are equal within the error "
-        f"({nats_text(gap, '+')} nats a row): the simpler one describes these data as well.",
-        "worse": f"The model is worse than {best}, by {nats_text(-gap)} nats a row: <b>use that "
+        f"({nats_text(gap, '+')} nats a {unit}): the simpler one describes these data as well.",
+        "worse": f"The model is worse than {best}, by {nats_text(-gap)} nats a {unit}: <b>use that "
         "simpler model</b>, and read the rest of this page with care.",
     }[word]
     alone = next(name for name in scores if name.startswith("independent"))
@@ -193,9 +194,9 @@ def score_html(found):
         for name, value in sorted(scores.items(), key=lambda item: -item[1].mean())
     ]
     return (
-        f"<p>The score is log p(x) of {len(gap):,} rows that were used for nothing else, in nats: "
-        f"one nat more makes a row {np.e:.2f} times as probable. {meaning}</p>"
-        + table_html(["", "log p(x), nats a row", f"above {alone}"], rows)
+        f"<p>The score is log p(x) of {len(gap):,} {unit}s that were used for nothing else, in "
+        f"nats: one nat more makes the {unit} {np.e:.2f} times as probable. {meaning}</p>"
+        + table_html(["", f"log p(x), nats a {unit}", f"above {alone}"], rows)
     )
 
 # %% ../nbs/using/77_sections.ipynb #fdb96912
@@ -255,13 +256,13 @@ def unusual_html(found, most=8):
     for i in order:
         code, cells = excess[i] - shares[i].sum(), []
         for j in np.argsort(-shares[i])[:3]:
-            if shares[i, j] >= max(1, 0.1 * excess[i]):
+            if shares[i, j] >= max(1, 0.03 * excess[i]):
                 column, value = columns[j], found["frame"][columns[j]["name"]][int(i)]
                 name = html.escape(f"{shortened(column['name'], 28)} = {value_text(value)}")
                 cells.append(f"{name} <small>(+{shares[i, j]:.1f})</small>")
         if code >= max(1, 0.3 * excess[i]):
             cells.append(f"the combination <small>({code:+.1f})</small>")
-        cells = cells or ["no single column"]
+        cells = cells or ["many columns, a little each"]
         rows.append([f"row {i:,}", f"+{excess[i]:.1f}", "<br>".join(cells)])
     return (
         "<p>The rows with the lowest log p(x), in nats below the median row, and the columns that "
