@@ -104,9 +104,10 @@ def decoder_features(model, z, condition=None):
     """
     found = []
     for i in range(0, len(z), model.rows):
-        part = ops.convert_to_tensor(z[i : i + model.rows, None])
+        part = ops.convert_to_tensor(z[i : i + model.rows])
         c = None if condition is None else ops.convert_to_tensor(condition[i : i + model.rows])
-        found.append(ops.convert_to_numpy(model.features(part, c)[:, 0]))
+        state = model.descend(part, c) if hasattr(model, "descend") else part  # lower levels
+        found.append(ops.convert_to_numpy(model.features(state[:, None], c)[:, 0]))
     return np.concatenate(found)
 
 
