@@ -13,8 +13,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from .aggregate import check_sampled
 from .compiled import check_count, held
-from .distribution import Distribution, sample_each
+from .distribution import sample_each
 from .network import dense_encoder, network_for
 from .noise import uniform
 from .vae import ELBO
@@ -259,11 +260,7 @@ class AAE(Adversarial):
     def check(self, q, p):
         "ValueError where the prior cannot be sampled."
         super().check(q, p)
-        if type(p).sample is Distribution.sample:
-            raise ValueError(
-                f"{self} compares codes with samples of the prior, but {type(p).__name__} cannot "
-                "be sampled: use another prior, or ELBO()"
-            )
+        check_sampled(self, p)
 
     def loss(self, trace, training=False):
         "-E log p(x|z), and gamma times the log-odds, per example in nats, (n,)."
