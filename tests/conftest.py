@@ -4,9 +4,9 @@ With `pytest -n 2` every file is one group, which one process runs from its firs
 so that what a file prepares is prepared once. Tests that wait for a picture never compete with each
 other: all files that open a browser or JupyterLab are one group together.
 
-`make test` gives `--today`: of the test functions that are marked `rotating` it runs a third,
-another third every day; those with the same `rotating("name")` have their turn together. Of a file
-that runs once more on another backend, it runs a third there. Without the option, and in `make
+`make test` gives `--today`: of the test functions that are marked `rotating` it runs a fifth,
+another one every day; those with the same `rotating("name")` have their turn together. Of a file
+that runs once more on another backend, it runs a fifth there. Without the option, and in `make
 test-all`, everything runs.
 """
 
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from thorough import ROTATION, THOROUGH
+from thorough import DAYS, ROTATION, THOROUGH
 
 BROWSER = ("test_browser", "test_explorer", "test_explorer_lab", "test_lab", "test_monitor_lab")
 TURNS = {}  # rotating test function -> its turn, in the order of collection
@@ -32,7 +32,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """What JAX compiles is kept for all processes of one run; the first makes the folder."""
-    config.addinivalue_line("markers", "rotating(name): `make test` runs it every third day")
+    config.addinivalue_line("markers", "rotating(name): `make test` runs it every fifth day")
     if config.getoption("--today"):
         os.environ["VAENB_TODAY"] = "1"
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -67,7 +67,7 @@ def is_todays(item):
     if not marker and "VAENB_INNER" not in os.environ:
         return True
     name = marker.args[0] if marker and marker.args else item.nodeid.split("[")[0]
-    return TURNS.setdefault(name, len(TURNS)) % 3 == int(ROTATION) % 3
+    return TURNS.setdefault(name, len(TURNS)) % DAYS == int(ROTATION) % DAYS
 
 
 def pytest_collection_modifyitems(config, items):

@@ -6,7 +6,7 @@ SciPy (or the textbook formula) in 64 bits; where a part bounds what it is given
 written with the bounds its documentation states, and a test of its own holds `bound_logvar` to
 them. The bare functions of `vaenb.distribution` do not bound: they promise the right number
 wherever it fits into float32. `make test` takes one recipe of each kind, `make test-all` every
-recipe. Of all cases it takes a third, another every day; in float32 on the first backend it takes
+recipe. Of all cases it takes a sixth, another every day; in float32 on the first backend it takes
 all.
 """
 
@@ -1115,7 +1115,7 @@ case("training")(check_training)
 def chosen(backend, precision):
     """The names of the cases that are tested today."""
     few = not THOROUGH and (backend, precision) != (BACKENDS[0], "float32")
-    return some(CASES, len(CASES) // 3, f"{backend} {precision}") if few else list(CASES)
+    return some(CASES, len(CASES) // 6, f"{backend} {precision}") if few else list(CASES)
 
 
 TESTS = [(b, p, name) for b in BACKENDS for p in ("float32", "mixed") for name in chosen(b, p)]

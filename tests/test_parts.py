@@ -1,9 +1,10 @@
 """The contract of the parts: every recipe and random combinations of parts are trained, saved, and
 loaded in fresh processes and under the other backend.
 
-`make test` trains each recipe and four combinations on the default backend, loads the combinations
-and one recipe of each of six kinds, and trains and loads these six on the others, too. The choice
-changes every day; `make test-all` trains and loads everything everywhere.
+`make test` trains each recipe and four combinations on the default backend; the whole contract is
+for the combinations and for one recipe of each kind. It loads the combinations and six of these
+recipes, and trains and loads the six on the other backends, too. The choice changes every day;
+`make test-all` trains and loads everything everywhere.
 """
 
 import json

@@ -13,6 +13,7 @@ import sys
 
 THOROUGH = os.environ.get("VAENB_THOROUGH", "") not in ("", "0")
 ROTATION = os.environ.setdefault("VAENB_ROTATION", str(datetime.date.today().toordinal()))
+DAYS = 5  # after so many days what takes turns begins again
 
 # Recipes of one kind take the same way through the code. One that is not named here is a kind of
 # its own, and so always tested.
@@ -68,8 +69,8 @@ def run_on(backend, file, *options):
     """Runs a file of tests on another backend, in a process of its own.
 
     That run has VAENB_INNER in its environment, so that it does not start others; `make test` runs
-    a third of the file there. Nothing is run
-    where `backend` is not installed: the answer is False.
+    a part of the file there, another each day. Nothing is run where `backend` is not installed:
+    the answer is False.
     """
     if not importlib.util.find_spec(backend):
         return False

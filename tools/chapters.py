@@ -6,8 +6,8 @@ kernel.
     python tools/chapters.py --today                      # those that `make test` runs
     python tools/chapters.py --workers 4
 
-`--today` takes every notebook whose code differs from that of twenty commits ago, and a third of
-the others, another third each day (VAENB_ROTATION=<the number that pytest prints at its start>
+`--today` takes every notebook whose code differs from that of twenty commits ago, and a fifth of
+the others, another fifth each day (VAENB_ROTATION=<the number that pytest prints at its start>
 repeats a choice). `make test-all` runs every notebook.
 
 One process imports Keras and the other libraries once, and nothing of vaenb. For every notebook it
@@ -28,6 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITS = 20  # a change that is handed in has fewer
+DAYS = 5  # after so many days the other notebooks begin again
 LIBRARIES = (
     "keras",
     "matplotlib.pyplot",
@@ -69,7 +70,7 @@ def is_changed(path, base):
 
 
 def todays(paths):
-    """Of all notebooks those with changed code, and a third of the others."""
+    """Of all notebooks those with changed code, and a fifth of the others."""
     if git("rev-parse", "HEAD") is None:  # not a clone: an unpacked archive
         changed = set()
     else:
@@ -77,7 +78,7 @@ def todays(paths):
         changed = {path for path in paths if is_changed(path, base)}
     day = int(os.environ.get("VAENB_ROTATION") or datetime.date.today().toordinal())
     others = [path for path in paths if path not in changed]
-    return sorted(changed | set(others[day % 3 :: 3]))
+    return sorted(changed | set(others[day % DAYS :: DAYS]))
 
 
 def start(path, skip):
