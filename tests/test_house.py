@@ -12,6 +12,9 @@ from pathlib import Path
 import vaenb
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from sitecheck import long_lines  # noqa: E402
+
 # What `pip install 'vaenb[jax]'` brings.
 INSTALLED = set(
     "IPython PIL anywidget filelock h5py ipywidgets keras matplotlib numpy platformdirs scipy"
@@ -51,6 +54,36 @@ def test_lines_of_the_package_end_at_column_100():
             text = re.sub(r"(?ms)^__all__ = \[.*?\]$", "", path.read_text())
             long = [line for line in text.splitlines() if len(line) > 100]
             assert long == [], f"{path.name}: {long[0]}"
+
+
+def test_lines_of_the_chapters_fit_the_page():
+    assert list(long_lines(ROOT / "nbs")) == []
+
+
+def test_lines_of_a_chapter_that_are_too_long_are_named(tmp_path):
+    """Code and text output; of HTML, the plain text beside it is not shown."""
+
+    def cell(name, source, **data):
+        outputs = [{"output_type": "display_data", "metadata": {}, "data": data}] if data else []
+        return {"id": name, "cell_type": "code", "source": [source], "outputs": outputs}
+
+    wide_print = {"output_type": "stream", "name": "stdout", "text": ["1\n", "x" * 89 + "\n"]}
+    cells = [
+        cell("fits", "x" * 100, **{"text/plain": "x" * 88}),
+        cell("html", "f()", **{"text/html": "<b>x</b>", "text/plain": "x" * 200}),
+        cell("caption", "#| fig-cap: " + "x" * 200),
+        {"id": "prose", "cell_type": "markdown", "source": ["x" * 200]},
+        cell("code", "x" * 101),
+        cell("value", "f()", **{"text/plain": ["x" * 90]}),
+        {**cell("print", "f()"), "outputs": [wide_print]},
+    ]
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "10_one.ipynb").write_text(json.dumps({"cells": cells}))
+    assert list(long_lines(tmp_path)) == [
+        "part/10_one.ipynb, cell code: a line of code has 101 columns, and 100 fit.",
+        "part/10_one.ipynb, cell value: a line of output has 90 columns, and 88 fit.",
+        "part/10_one.ipynb, cell print: a line of output has 89 columns, and 88 fit.",
+    ]
 
 
 def test_the_summary_of_a_chapter_is_one_line():

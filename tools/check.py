@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import sitecheck
 import translation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +104,7 @@ def quick():
     )
     if readme.returncode:
         trouble.append((readme.stdout + readme.stderr).strip())
-    return trouble + translations()
+    return [*trouble, *sitecheck.long_lines(ROOT / "nbs"), *translations()]
 
 
 def translations():

@@ -563,7 +563,8 @@ def build(root, fetch=True):
         print(
             f"  {section}: {seen} of {total} exported lines are on its pages ({seen / total:.0%})"
         )
-    for sentence in [*long_lines(book.nbs), *translation.review(root)]:
+    problems += long_lines(book.nbs)
+    for sentence in translation.review(root):
         print(f"  {sentence}")
     if shutil.which("quarto"):
         problems += [f"_site/{found}" for found in official(book, proc, root / "_site", axe)]

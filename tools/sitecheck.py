@@ -4,6 +4,7 @@ check_sources(nbs, quarto_yml)   what only the notebooks show: navigation, prose
 check_site(folder)               what the HTML shows: links, anchors, raw Markdown, formulas, errors, other hosts, alt texts, weight
 check_browser(folder)            what only a browser shows: console errors, requests, what is cut off, contrast in light and dark
 check_visible(shares)            how much of the exported code a reader sees
+long_lines(nbs)                  lines of code or of saved output that are too long for a page
 """
 
 import json
@@ -23,7 +24,7 @@ import yaml
 
 LIMIT_BYTES = 3_000_000
 SEARCH_BYTES = 1_000_000
-WIDTHS = {"code": 100, "output": 88}  # columns; what is longer is wrapped on the site
+WIDTHS = {"code": 100, "output": 88}  # columns of a line; the site wraps what is longer
 # The share of the exported lines that a reader must see, by section of the sidebar.
 VISIBLE = {"Foundations": 0.9, "Models": 0.9, "Measurement": 0.9}
 SMALLEST = 10  # pixels of a formula's letters
@@ -298,28 +299,25 @@ def check_sources(nbs, quarto_yml):
 
 
 def long_lines(nbs):
-    """Sentences about the lines of code and of saved output that are wrapped on the site,
-    because they are too long for it."""
-    for path in sorted(nbs.rglob("*.ipynb")):
-        if any(part.startswith((".", "_")) for part in path.relative_to(nbs).parts):
+    """Sentences about the cells whose code or saved text output has lines that are too long for
+    the site, which would wrap them. Of a picture, HTML or Markdown the site shows no plain text."""
+    for path in sorted(Path(nbs).rglob("*.ipynb")):
+        name = path.relative_to(nbs)
+        if any(part.startswith((".", "_")) for part in name.parts):
             continue
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        cells = [c for c in cells if c["cell_type"] == "code"]
-        texts = {
-            "code": [text(c["source"]) for c in cells],
-            "output": [
-                text(o.get("text") or o.get("data", {}).get("text/plain"))
-                for c in cells
-                for o in c["outputs"]
-                if not any(k.startswith("image/") for k in o.get("data", {}))
-            ],
-        }
-        for kind, found in texts.items():
-            lines = [line for words in found for line in words.splitlines() if line[:2] != "#|"]
-            wide = [line for line in lines if len(line) > WIDTHS[kind]]
-            if wide:
-                longest = f"the longest has {max(map(len, wide))} columns"
-                yield f"{path.relative_to(nbs).as_posix()}: {len(wide)} lines of {kind} are longer than {WIDTHS[kind]}; {longest}."
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] != "code":
+                continue
+            shown = [o for o in cell["outputs"] if set(o.get("data", {})) <= {"text/plain"}]
+            words = [text(o.get("text") or o.get("data", {}).get("text/plain")) for o in shown]
+            for kind, found in (("code", [text(cell["source"])]), ("output", words)):
+                lines = "\n".join(found).splitlines()
+                longest = max((len(line) for line in lines if line[:2] != "#|"), default=0)
+                if longest > WIDTHS[kind]:
+                    yield (
+                        f"{name.as_posix()}, cell {cell['id']}: a line of {kind} has {longest}"
+                        f" columns, and {WIDTHS[kind]} fit."
+                    )
 
 
 def visible(nbs, quarto_yml, folder, pages):

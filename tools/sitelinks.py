@@ -14,6 +14,7 @@ import re
 
 # Names that a sentence about a Keras model or layer uses for its methods.
 KERAS = {"build", "call", "compile", "evaluate", "fit", "predict", "save", "summary"}
+ARGUMENTS = {"start"}  # of plots and examples; the function of this name begins a command
 KEPT = re.compile(
     r"""
     ^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)[`~]*[ \t]*$   # a fenced block
@@ -87,7 +88,9 @@ def ambiguous(found):
     methods = {method for _, _, inside in defined for method in inside}
     commands = {name for name, node, _ in defined if is_command(node)}
     names = [name for name, _, _ in defined]
-    return KERAS | methods | commands | {name for name in names if names.count(name) > 1}
+    return (
+        KERAS | ARGUMENTS | methods | commands | {name for name in names if names.count(name) > 1}
+    )
 
 
 def symbols(index, package, pages):

@@ -91,7 +91,7 @@ def shuffled_rows(x, n, places, seed=0):
 def analyse(found, seed=0, chosen=None, n_samples=100, minutes=None, tell=None):
     """All that a report says about a file, a dict: `found` and what is computed of it.
 
-    - found (dict): of `open_file`
+    - found (dict): what `open_file` returned
     - seed (int): of everything random
     - chosen (dict): candidates, see `choose_model`
     - n_samples (int): importance samples per row

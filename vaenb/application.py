@@ -147,11 +147,11 @@ def models(name: Annotated[Optional[str], NAME] = None, backend: Backend = None)
         with mistakes(ValueError):
             row = find_recipe(name)
         return typer.echo(describe_recipe(row))
-    rows = [("name", "what is different", "paper", "parts")]
-    rows += [(r.name, r.about, r.paper, str(r)) for r in RECIPES.values()]
-    widths = [max(map(len, column)) + 2 for column in zip(*rows)][:3]
+    rows = [("name", "what is different", "paper")]
+    rows += [(r.name, r.about, r.paper) for r in RECIPES.values()]
+    widths = [max(map(len, column)) + 2 for column in zip(*rows)]
     for row in rows:
-        typer.echo("".join(f"{cell:<{width}}" for cell, width in zip(row, widths)) + row[3])
+        typer.echo("".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip())
 
 # %% ../nbs/using/76_application.ipynb #1f0376d2
 def _scores(metrics):

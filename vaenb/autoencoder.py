@@ -280,7 +280,7 @@ class Autoencoder(LatentModel):
     def code_of(self, fields, noise=0.0, training=False):
         """The code as a `Distribution`.
 
-        - fields (dict): of `split`
+        - fields (dict): what `split` returned
         - noise: added to x
         - training (bool): as Keras passes it
         """
@@ -365,7 +365,7 @@ class Autoencoder(LatentModel):
         """The weighted sum of the penalties, (n,).
 
         - code: the code as a `Distribution`
-        - fields (dict): of `split`
+        - fields (dict): what `split` returned
         - noise (n, *image_shape): standard normal, for the contraction
         - training (bool): contraction and decoder_gradient count in training only
         """

@@ -18,7 +18,7 @@ from .columns import column_slices
 def column_log_prob(column, train, test):
     """log p of one column by its own distribution, (n,) nats of the data; 0 where it is missing.
 
-    - column (dict): of `column_spec`
+    - column (dict): what `column_spec` returned
     - train (m, width): its coordinates in the rows to which the distribution is fitted
     - test (n, width): in the rows whose density is wanted
     """

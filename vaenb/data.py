@@ -100,15 +100,17 @@ def example_grid(split, rows=2, columns=10):
 def png_uri(grid, low=0.0, high=1.0, height=64):
     """A `data:` URL, str, that holds the images as one PNG, with white lines between them.
 
-    - grid ((rows, columns, h, w, c) floats): images of one or three channels; NaN is shown white
-    - low (float): the value that is shown black
-    - high (float): the value that is shown white
+    - grid ((rows, columns, h, w, c) floats): images of one channel, whose large values are ink
+      and shown black, or of three; NaN is shown white
+    - low (float): the smallest value: white in images of one channel, else no light
+    - high (float): the largest value: black in images of one channel, else full light
     - height (int, pixels): images are enlarged or thinned out to about this height, by whole
       factors
     """
     from PIL import Image
 
-    unit = np.nan_to_num(np.clip((grid - low) / ((high - low) or 1), 0, 1), nan=1.0)
+    unit = np.clip((grid - low) / ((high - low) or 1), 0, 1)
+    unit = np.nan_to_num(1 - unit if grid.shape[-1] == 1 else unit, nan=1.0)
     pixels = (unit * 255).round().astype("uint8")
     size = pixels.shape[2]
     step, zoom = ceil_div(size, height), max(1, height // size)

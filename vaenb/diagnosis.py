@@ -200,7 +200,7 @@ def _splits(data):
 def beyond_condition(terms, train):
     """What of x no linear function of the condition explains, (n, numbers of x).
 
-    - terms, train (dict): of `score_terms`; the function is fitted to `train`
+    - terms, train (dict): what `score_terms` returned; the function is fitted to `train`
     """
     if terms["condition"] is None:
         return terms["x"]

@@ -497,9 +497,10 @@ def static_facts(model, facts, max_bytes=1000000):
     if packed:
         return {**facts, "network": packed, "encoder": packed["encoder"] is not None}
     i, j = facts["plane"]
+    others = ", with the other numbers in the middle" if facts["latent_dim"] > 2 else ""
     note = (
-        f"This page is a table of frames over z[{i}] and z[{j}], with the other numbers in the"
-        f" middle: it cannot encode, sample or move them. {reason}"
+        f"This page is a table of frames over z[{i}] and z[{j}]{others}: it cannot encode"
+        f" or sample. {reason}"
     )
     atlas = atlas_facts(model, facts)
     known = facts.pop("condition", None)

@@ -471,7 +471,7 @@ class LatentModel(keras.Model):
     def encoder_inputs(self, fields):
         """What the encoder takes: x, or a list of x, mask and condition.
 
-        - fields (dict): of `split`
+        - fields (dict): what `split` returned
         """
         names = ["x", *(["mask"] if self.missing else [])]
         names += ["condition"] if self.condition is not None and self.encoder_is_told else []

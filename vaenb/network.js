@@ -103,8 +103,10 @@ function addProduct(x, from, n, w, m, y, at, live) {
   let k = 0;
   for (; k + 3 < count; k += 4) {
     let a = live[k] * m, b = live[k + 1] * m, c = live[k + 2] * m, d = live[k + 3] * m;
-    const xa = x[from + live[k]], xb = x[from + live[k + 1]], xc = x[from + live[k + 2]], xd = x[from + live[k + 3]];
-    for (let j = at; j < at + m; j++) y[j] += xa * w[a++] + xb * w[b++] + xc * w[c++] + xd * w[d++];
+    const xa = x[from + live[k]], xb = x[from + live[k + 1]];
+    const xc = x[from + live[k + 2]], xd = x[from + live[k + 3]];
+    for (let j = at; j < at + m; j++)
+      y[j] += xa * w[a++] + xb * w[b++] + xc * w[c++] + xd * w[d++];
   }
   for (; k < count; k++) {
     const xk = x[from + live[k]];

@@ -29,7 +29,7 @@ def free_bits(kl, floor):
     """The KL with a floor under each coordinate's batch mean (Kingma et al. 2016, eq. 15).
 
     - kl (n, d): KL of each coordinate, nats
-    - floor (float): lambda, nats per coordinate
+    - floor (float): kappa, nats per coordinate
 
     Returns (n,).
     """

@@ -234,7 +234,7 @@ _objectives = (
     ),
     _row(
         "nb-vae",
-        "counts that vary more than a Poisson allows",
+        "counts with more variance than a Poisson",
         "Lopez et al. 2018",
         "https://doi.org/10.1038/s41592-018-0229-2",
         likelihood=(NegativeBinomial, {}),
@@ -325,14 +325,14 @@ _objectives = (
     ),
     _row(
         "aae",
-        "codes that an adversary takes for the prior's",
+        "codes matched to the prior, adversarially",
         "Makhzani et al. 2015",
         "https://arxiv.org/abs/1511.05644",
         objective=(AAE, {"gamma": 1.0}),
     ),
     _row(
         "vae-gan",
-        "a reconstruction that an adversary measures",
+        "a reconstruction error that is learned",
         "Larsen et al. 2016",
         "https://arxiv.org/abs/1512.09300",
         objective=(VAEGAN, {"alpha": 10.0}),

@@ -68,7 +68,7 @@ def shown_columns(gaps, most=8):
 def check_text(check):
     """What `imputation_check` found, as a sentence.
 
-    - check (dict): of it
+    - check (dict): what `imputation_check` returned
     """
     words = []
     if "error" in check:
@@ -90,7 +90,7 @@ def check_text(check):
 def imputed_html(found, most=8):
     """The section on missing values, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     - most (int): rows and columns that are shown
     """
     data, frame = found["data"], found["frame"]
@@ -117,7 +117,7 @@ def imputed_html(found, most=8):
 def marginals(found, most=12):
     """Matplotlib axes: a histogram of each column, of held-out rows and of synthetic ones.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     - most (int): columns that are drawn
     """
     columns = found["data"].table.columns[:most]
@@ -157,7 +157,7 @@ def marginals(found, most=12):
 def told_text(found):
     """What the two-sample tests found, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     """
     told, alone = found["told"], found["told_alone"]
     error = 0.5 / told["n"] ** 0.5
@@ -180,7 +180,7 @@ def told_text(found):
 def synthetic_html(found, most=8):
     """The section on synthetic rows, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     - most (int): rows and columns that are shown
     """
     data, made = found["data"], found["synthetic"]
@@ -205,7 +205,7 @@ WIDE = """<style>
 def findings_html(findings):
     """The section on the diagnosis, HTML.
 
-    - findings (list): of `diagnose`
+    - findings (list): what `diagnose` found
     """
     if not findings:
         return "<p>Nothing was found to be wrong with the model.</p>"
@@ -223,7 +223,7 @@ def findings_html(findings):
 def report_page(found, note=""):
     """The page about a file, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     - note (str): how it was made; text
     """
     sections = {

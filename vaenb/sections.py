@@ -92,7 +92,7 @@ def usual_text(column, values):
 def data_html(found, most=60):
     """The section on the data, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     - most (int): columns in the table
     """
     data, frame, n = found["data"], found["frame"], found["n"]
@@ -127,7 +127,7 @@ def data_html(found, most=60):
 def choice_html(found):
     """The section on the choice among the candidates, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     """
     tried, chosen = found["tried"], found["tried"][found["best"]]
     best = max(tried, key=lambda t: t["log_prob"].mean())
@@ -171,7 +171,7 @@ def verdict(scores):
 def score_html(found):
     """The section on the held-out density, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     """
     scores, (best, word) = found["scores"], verdict(found["scores"])
     gap = scores["the model"] - scores[best]
@@ -225,7 +225,7 @@ def coloured(data):
 def map_html(found):
     """The section with the explorer, HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     """
     data, colour = coloured(found["data"])
     by = f" The colours are those of {html.escape(colour)}." if colour else ""
@@ -240,7 +240,7 @@ def map_html(found):
 def unusual_html(found, most=8):
     """The section on the rows with the lowest log p(x), HTML.
 
-    - found (dict): of `analyse`
+    - found (dict): what `analyse` returned
     - most (int): rows that are shown
     """
     score, data = found["score"], found["data"]

@@ -32,7 +32,7 @@ from .source import is_missing, listed
 def decode_value(column, row):
     """The value of a column, as a plain Python object, from its coordinates.
 
-    - column (dict): of `column_spec`
+    - column (dict): what `column_spec` returned
     - row (width,): coordinates
     """
     kind = column["kind"]

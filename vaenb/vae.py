@@ -606,7 +606,7 @@ class VAE(LatentModel):
     def encoder_features(self, fields, training=False):
         """The encoder's features as a list.
 
-        - fields (dict): of `split`
+        - fields (dict): what `split` returned
         - training (bool): as Keras passes it
         """
         out = self.encoder(self.encoder_inputs(fields), training=training)
