@@ -25,6 +25,7 @@ from keras import tree
 
 import vaenb
 from . import likelihood as likelihoods
+from .backend import devices
 from .condition import Given, conditioned, known_values, rows_of, training_fields
 from .count import NegativeBinomial, ZeroInflatedNegativeBinomial
 from .data import NAMES, load, scale_levels
@@ -371,7 +372,7 @@ def environment():
     }
     return {
         "backend": backend,
-        "devices": keras.distribution.list_devices(),
+        "devices": devices(),
         "versions": {**versions, "python": sys.version.split()[0]},
     }
 
