@@ -99,7 +99,7 @@ def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0)
     from vaenb.training import StateError
 
     if hosts:
-        with mistakes(ConnectionError):
+        with mistakes(ConnectionError, ValueError):
             join_hosts(hosts.split(","), process)
         settings = from_first(lambda: settings)
     if hosts and settings.max_minutes:
