@@ -40,6 +40,7 @@ from vaenb.folder import (
     unfinished,
     write_json,
 )
+from .hosts import alone
 from .network import Network, network_for
 from .picture import read_image
 from .reader import read_file
@@ -506,7 +507,8 @@ def train(folder, settings=None, overwrite=False, prepared=None, tell=None):
             (draft / CHECKPOINT).unlink()
             raise
         seconds = round(time.monotonic() - start, 1)
-        model.save(draft / "model.keras")
+        with alone():
+            model.save(draft / "model.keras")
         write_json(draft / "history.json", history)
         facts = {
             "epochs": len(history["loss"]),
