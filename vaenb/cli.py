@@ -85,19 +85,38 @@ def _measure(made, data, model, settings):
     typer.echo(show(made.complete()))
 
 
-def _train(out, overwrite, settings, backend, resume=False):
-    """Trains into the folder, or resumes a training into it, and measures the run."""
-    if not resume:
+def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0):
+    """Trains into the folder, or resumes a training into it, and measures the run.
+
+    Of several processes the first one does; the others take part in the training.
+    """
+    if not resume and not process:
         with mistakes():
             check_target(out, overwrite)
-    start(backend)
+    start("jax" if hosts else backend)
     from vaenb import run
+    from vaenb.hosts import from_first, join_hosts, leave_hosts
     from vaenb.training import StateError
 
+    if hosts:
+        with mistakes(ConnectionError, ValueError):
+            join_hosts(hosts.split(","), process)
+        settings = from_first(lambda: settings)
+    if hosts and settings.max_minutes:
+        raise Mistake(
+            "a time limit does not stop several processes at the same step: leave out --max-minutes"
+        )
     data, model = _prepare(settings)
     typer.echo(_describe(settings, data, model))
     with progress("training") as tell, mistakes(OSError, FloatingPointError, StateError):
-        made = run.train(out, None if resume else settings, overwrite, (data, model), tell)
+        if process:
+            run.follow(settings, (data, model), tell)
+        else:
+            made = run.train(out, None if resume else settings, overwrite, (data, model), tell)
+    leave_hosts()
+    if process:
+        typer.echo(f"Process {process} has done its part; the first one writes the run.")
+        return
     training = made.config["training"]
     if "not finite" in training["ended"]:
         raise Mistake(
@@ -189,22 +208,34 @@ def train(
     seed: Seed = default.seed,
     backend: Backend = None,
     overwrite: Annotated[bool, option("Replace the run that is in RUN.", "--overwrite")] = False,
+    hosts: Annotated[
+        Optional[str],
+        optional(
+            "Of several processes that train together, on JAX: an address each.",
+            metavar="HOST:PORT,HOST,...",
+        ),
+    ] = None,
+    process: Annotated[int, option("With --hosts: the number of this one.", min=0)] = 0,
 ):
     "Train a model and write a run: model, configuration, history, metrics, pictures."
     given = locals()
+    if process and not hosts:
+        raise Mistake("--process is the number of one of several: name them with --hosts")
     chosen = [name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"]
     if resume:
-        others = [name for name in chosen if name not in ("resume", "backend")]
+        together = ("resume", "backend", "hosts", "process")
+        others = [name for name in chosen if name not in together]
         if others:
             words = ", ".join(f"--{name.replace('_', '-')}" for name in others)
             raise Mistake(f"--resume takes everything from {resume}: leave out {words}")
-        return _train(resume, False, *_unfinished(resume, backend), resume=True)
+        found = (None, backend) if hosts and process else _unfinished(resume, backend)
+        return _train(resume, False, *found, resume=True, hosts=hosts, process=process)
     for name in ("data", "out"):
         if name not in chosen:
             raise Mistake(f"--{name} is missing: see `vaenb train --help`")
     settings = {f.name: given[f.name] for f in fields(Settings)}
     settings |= {"hidden": _widths(hidden), "options": assignments(options)}
-    _train(out, overwrite, Settings(**settings), backend)
+    _train(out, overwrite, Settings(**settings), backend, hosts=hosts, process=process)
 
 # %% ../nbs/using/78_cli.ipynb #adbeb4e0
 def open_run(folder, backend=None):

@@ -445,8 +445,16 @@ class StoredRows(np.lib.mixins.NDArrayOperatorsMixin):
             return np.asarray(found, "float32")
         return np.asarray(found, "float32") / np.float32(self.levels - 1)
 
+    def permutation(self, rng):
+        """A random order of the rows, (n,) ints; one that the stored array can read fast.
+
+        - rng: NumPy generator
+        """
+        own = getattr(self.stored, "permutation", None)
+        return rng.permutation(len(self)) if own is None else own(self.rows, rng)
+
     def __array__(self, dtype=None, copy=None):
-        found = self.stored[self.rows].astype("float32")
+        found = np.asarray(self.stored[self.rows], "float32")
         if self.levels is not None:
             found /= np.float32(self.levels - 1)
         return found if dtype is None else found.astype(dtype, copy=False)

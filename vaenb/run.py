@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIKELIHOODS', 'SAMPLERS', 'likelihood_by_name', 'network_by_name', 'recipe_options', 'takes_counts', 'load_data',
            'network_option', 'prepare', 'Watch', 'on_interrupt', 'fit', 'environment', 'describe', 'save_figure',
-           'write_pictures', 'train', 'Run', 'fit_sampler']
+           'write_pictures', 'follow', 'train', 'Run', 'fit_sampler']
 
 # %% ../nbs/using/75_run.ipynb #40877f3f
 import contextlib
@@ -25,6 +25,7 @@ from keras import tree
 
 import vaenb
 from . import likelihood as likelihoods
+from .backend import devices
 from .condition import Given, conditioned, known_values, rows_of, training_fields
 from .count import NegativeBinomial, ZeroInflatedNegativeBinomial
 from .data import NAMES, load, scale_levels
@@ -39,6 +40,7 @@ from vaenb.folder import (
     unfinished,
     write_json,
 )
+from .hosts import alone
 from .network import Network, network_for
 from .picture import read_image
 from .reader import read_file
@@ -371,7 +373,7 @@ def environment():
     }
     return {
         "backend": backend,
-        "devices": keras.distribution.list_devices(),
+        "devices": devices(),
         "versions": {**versions, "python": sys.version.split()[0]},
     }
 
@@ -471,6 +473,19 @@ def write_pictures(folder, model, data, history=None):
     return written
 
 # %% ../nbs/using/75_run.ipynb #11e90376
+def follow(settings, prepared=None, tell=None):
+    """Takes part in a training that the first of several processes writes: see `join_hosts`.
+
+    - settings: the `Settings` of all of them
+    - prepared: what `prepare` returned for these settings
+    - tell: function (share, text), see `Watch`
+
+    Returns a dict of lists with one number per epoch.
+    """
+    data, model = prepared or prepare(settings)
+    return fit(model, data, settings, tell)[0]
+
+
 def train(folder, settings=None, overwrite=False, prepared=None, tell=None):
     """Trains and writes the folder, without metrics and pictures; returns the `Run`.
 
@@ -492,7 +507,8 @@ def train(folder, settings=None, overwrite=False, prepared=None, tell=None):
             (draft / CHECKPOINT).unlink()
             raise
         seconds = round(time.monotonic() - start, 1)
-        model.save(draft / "model.keras")
+        with alone():
+            model.save(draft / "model.keras")
         write_json(draft / "history.json", history)
         facts = {
             "epochs": len(history["loss"]),

@@ -22,22 +22,23 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from .block import Ordered, content_with_blocks, length
+from .block import Ordered, content_with_blocks, length, permutation
 from .condition import x_of
 from .file import locked, write_atomic
+from .hosts import from_first, is_first
 from .model import LatentModel
 
 # %% ../nbs/using/70_training.ipynb #6784aa28
-def epoch_order(n, seed, epoch):
+def epoch_order(arrays, seed, epoch):
     """The order of the examples in that epoch.
 
-    - n (int): examples
+    - arrays: as `Ordered` takes them
     - seed: int
     - epoch (int): counted from 0
 
     Returns (n,) ints.
     """
-    return np.random.default_rng([seed, epoch]).permutation(n)
+    return permutation(arrays, np.random.default_rng([seed, epoch]))
 
 # %% ../nbs/using/70_training.ipynb #bb72fb25
 def ordered_batches(arrays, batch_size, seed=0, first=0):
@@ -50,9 +51,7 @@ def ordered_batches(arrays, batch_size, seed=0, first=0):
 
     Returns `Ordered`.
     """
-    return Ordered(
-        arrays, lambda epoch: epoch_order(length(arrays), seed, epoch), batch_size, first
-    )
+    return Ordered(arrays, lambda epoch: epoch_order(arrays, seed, epoch), batch_size, first)
 
 # %% ../nbs/using/70_training.ipynb #0d8cf807
 class StateError(ValueError):
@@ -588,9 +587,10 @@ def fit_resumable(
     arrays, path = _prepared(model, x, y, sample_weight), path and Path(path).expanduser()
     if validation_split and options.get("validation_data") is None:
         arrays, options["validation_data"] = _split_off(arrays, validation_split)
+    path = path if is_first() else None  # of several processes, one writes
     with locked(path) if path else nullcontext():
         order = _order(model, arrays, batch_size, seed)
-        found = _find(path, order) if path else None
+        found = from_first(lambda: _find(path, order) if path else None)
         epoch, step = (found[1]["epoch"], found[1]["step"]) if found else (0, 0)
         saver = Checkpoint(path, order, callbacks, minutes, every, found)
         if found and step and f"metric/{len(model.metrics_variables):04d}" in found[0]:
