@@ -2,9 +2,10 @@
 
 scikit-learn's digits. Each model is trained on all training examples without their labels; then
 classifiers with few labels compare its codes with PCA and with the pixels, and the rate and the
-distortion of VAEs of several latent sizes are measured. All models have the same network (sparse
-codes: a dictionary), number of epochs and seeds; two are controls that are not trained. A result that is in the file already is not
-computed again, so a killed benchmark goes on where it was."""
+distortion of VAEs of several latent sizes are measured.
+All models have the same network (sparse codes: a dictionary), number of epochs and seeds; two are
+controls that are not trained. A result that is in the file already is not computed again, so a
+killed benchmark goes on where it was."""
 
 import argparse
 import json

@@ -85,8 +85,8 @@ def probe_accuracy(
         check_finite(np.asarray(some, "float64"), name)
     if np.shape(codes)[1:] != np.shape(test_codes)[1:]:
         raise ValueError(
-            f"a code has the shape {np.shape(codes)[1:]} and a test code {np.shape(test_codes)[1:]}: "
-            "both must come from the same model"
+            f"a code has the shape {np.shape(codes)[1:]}, but a test code "
+            f"{np.shape(test_codes)[1:]}: both must come from the same model"
         )
     if isinstance(classifier, str) and classifier not in CLASSIFIERS:
         raise ValueError(
