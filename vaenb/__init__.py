@@ -38,6 +38,8 @@ _NAMES = {
     "columns": ["Columns"],
     "table": ["Table", "from_table", "to_frame"],
     "missing": ["impute"],
+    "series": ["conv1d", "windows", "pad_series"],
+    "feature": ["probe_accuracy"],
     "compression": ["compress", "decompress"],
     "network": ["dense", "conv", "resnet"],
     "training": ["fit_resumable"],

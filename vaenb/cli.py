@@ -172,12 +172,12 @@ def train(
         optional("A number of that model's parts; may be repeated.", "--set", metavar="NAME=VALUE"),
     ] = None,
     network: Annotated[
-        str, option("dense, conv, resnet, or auto: by the size of the data.")
+        str, option("dense, conv, resnet, conv1d, or auto: by the size of the data.")
     ] = default.network,
     hidden: Annotated[
         Optional[str],
         optional(
-            "Widths of the layers (dense) or channels of the halvings (conv, resnet).",
+            "Widths of the layers (dense) or channels of the halvings (the others).",
             metavar="512,256",
         ),
     ] = None,

@@ -26,8 +26,8 @@ class Settings:
     - model: a name in `vaenb.RECIPES`
     - size: side to which the images of a folder are resized
     - levels: grey levels that integers in a file stand for
-    - network: auto, dense, conv or resnet
-    - hidden: widths of the layers (dense) or channels of the halvings (conv, resnet)
+    - network: auto, dense, conv, resnet or conv1d
+    - hidden: widths of the layers (dense) or channels of the halvings (others)
     - activation: a name of Keras's
     - latent_dim: length of a code
     - likelihood: a name in `vaenb.run.LIKELIHOODS`; auto: the recipe's own, or one for the data

@@ -476,8 +476,8 @@ def network_for(image_shape, name="auto"):
     """A `Network` for examples of that shape; convolutions halve until no side is above 7 pixels.
 
     - image_shape (tuple of ints): shape of one example
-    - name ("auto", "dense", "conv", "resnet" or a builder): "auto" is dense for vectors and for up
-      to 1024 numbers, else conv; a builder is returned as it is
+    - name ("auto", "dense", "conv", "resnet", "conv1d" or a builder): "auto" is dense for vectors
+      and for up to 1024 numbers, else conv; a builder is returned as it is
 
     Raises ValueError for an unknown name, and for a convolution of vectors.
     """
@@ -488,9 +488,14 @@ def network_for(image_shape, name="auto"):
         name = "conv" if len(shape) == 3 and math.prod(shape) > 1024 else "dense"
     if name == "dense":
         return dense()
+    if name == "conv1d":  # the first axis is time
+        from vaenb.series import conv1d
+
+        n = max(1, math.ceil(math.log2(shape[0] / 7)))
+        return conv1d(filters=(32,) + (64,) * (n - 1))
     if name not in ("conv", "resnet"):
         raise ValueError(
-            f"There is no network {name!r}: choose auto, dense, conv or resnet, "
+            f"There is no network {name!r}: choose auto, dense, conv, resnet or conv1d, "
             "or pass a builder or two Keras models."
         )
     side = max(_image(shape, "image_shape", name)[:2])
@@ -536,13 +541,17 @@ def joint_networks(
         return builder(shape, code, output_shape, output_bias)
     x = layers.Input(shape, name="x")
     c = layers.Input((condition_dim,), name="condition") if condition_dim else None
-    inputs, seen = [x], x
+    inputs, seen, place = [x], x, shape
+    if len(shape) == 1 and hasattr(getattr(builder, "encoder", None), "by_step"):
+        place = (*shape, 1)  # a series: what is beside x becomes channels of each step
+        seen = layers.Reshape(place)(x)
     if missing:
         inputs.append(layers.Input(shape, name="mask"))
-        seen = layers.Concatenate()([x, inputs[1]])
+        mask = inputs[1] if place == shape else layers.Reshape(place)(inputs[1])
+        seen = layers.Concatenate()([seen, mask])
     if c is not None:
         inputs.append(c)
-        seen = _beside(seen, c, shape)
+        seen = _beside(seen, c, place)
     inner, _ = builder(tuple(seen.shape[1:]), code, output_shape, output_bias)
     encoder = keras.Model(inputs if len(inputs) > 1 else x, inner(seen), name="encoder")
     z = layers.Input(code_shape, name="z")

@@ -85,9 +85,9 @@ def likelihood_by_name(name, data):
 def network_by_name(name, image_shape, hidden=None, activation="relu"):
     """A builder of networks for examples of that shape.
 
-    - name: auto, dense, conv or resnet
+    - name: auto, dense, conv, resnet or conv1d
     - image_shape (tuple): shape of one example
-    - hidden (tuple of ints): widths (dense) or channels (conv, resnet); None: the defaults
+    - hidden (tuple of ints): widths (dense) or channels (others); None: the defaults
     - activation: a name of Keras's
 
     Raises ValueError for an unknown name, width or activation.
