@@ -725,6 +725,32 @@ def test_rows_have_names_and_values_and_series_are_lines(browser, tmp_path):
         view.page.close()
 
 
+def test_sliders_and_rows_carry_the_names_of_the_factors(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    tone = rng.integers(8, size=400)
+    x = (tone[:, None] / 8 + 0.02 * rng.normal(size=(400, 16))).astype("float32")
+    split = Split(x.reshape(-1, 4, 4, 1), None, tone[:, None])
+    facts = dict(factor_names=("tone",), factor_sizes=(8,))
+    known = Dataset("tones", split, split, split, (4, 4, 1), (-0.2, 1.2), **facts)
+    model = VAE.for_data(known, latent_dim=2, network=dense((8,)), likelihood=Normal())
+    model.fit(split.x, epochs=40, batch_size=32, verbose=0)
+    names = explorer.view_facts(model, known)["code_names"]
+    assert "tone" in names, names
+    file = tmp_path / "tones.html"
+    file.write_text(explore_page(model, known, "Tones"))
+    for width in (390, 1000):
+        view = View(browser, file.as_uri(), width)
+        j = names.index("tone")
+        slider = view.el.get_by_role("slider", name=re.compile(rf"^z\[{j}\] tone, "))
+        assert slider.count() == 1
+        assert view.el.locator(".sliders .called", has_text="tone").count() >= 1
+        view.el.get_by_role("tab", name="One number at a time").click()
+        assert f"z[{j}] tone" in view.el.locator(".row-label").all_inner_texts()
+        assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert view.trouble == []
+        view.page.close()
+
+
 def test_what_the_explorer_takes():
     x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
     model = VAE.for_data(x, latent_dim=2, network=dense((8,)))
@@ -736,6 +762,7 @@ def test_what_the_explorer_takes():
         (x[:0], {}, "at least one example"),
         ((x, [1, 2]), {}, "one label for each example"),
         (x, {"names": ["a"]}, "do not fit rows of 4"),
+        (x, {"code_names": ["a"]}, "1 code_names do not fit a code of 2"),
     ):
         with pytest.raises(ValueError, match=message):
             explorer.view_facts(model, source, **options)

@@ -45,12 +45,17 @@ _NAMES = {
     "training": ["fit_resumable"],
     "monitor": ["Monitor"],
     "diagnosis": ["diagnose"],
+    "disentanglement": ["disentanglement_scores", "unit_factors"],
+    "generation": [
+        *("frechet_distance", "kernel_distance", "jackknife", "neighbour_scores"),
+        *("two_sample_test", "memorisation"),
+    ],
     "data": ["Dataset"],
     "explorer": ["LatentExplorer"],
     "anomaly": ["anomaly_score", "conformal_p_values", "conformal_threshold"],
     "sklearn": ["VAETransformer", "VAEImputer", "VAEDetector"],
     "baseline": ["baselines"],
-    "candidate": ["choose_model", "two_sample_test"],
+    "candidate": ["choose_model"],
     "report": ["report_file"],
 }
 _CHAPTER = {name: chapter for chapter, names in _NAMES.items() for name in names}

@@ -10,9 +10,10 @@ import numpy as np
 
 from .anomaly import anomaly_score
 from .baseline import baselines
-from .candidate import choose_model, two_sample_test, with_gaps
+from .candidate import choose_model, with_gaps
 from .columns import column_slices
 from .diagnosis import diagnose
+from .generation import two_sample_test
 from .missing import impute
 
 # %% ../nbs/using/77_analysis.ipynb #2c19461c

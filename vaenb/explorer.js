@@ -468,12 +468,15 @@ function conditionPart(app) {
   };
 }
 
+/** "z[3]", or "z[3] scale" where the number has a name. */
+const codeName = (facts, j) => `z[${j}]${facts.code_names?.[j] ? ` ${facts.code_names[j]}` : ""}`;
+
 function slidersPart(app) {
   const { facts, state } = app, controls = [];
   const one = (j) => {
     const move = (u) => app.set({ z: state.z.map((v, i) => (i === j ? facts.mean[j] + u * facts.scale[j] : v)) });
     const weight = facts.unit === "nats" ? `${facts.weight[j].toFixed(2)} nats` : `variance ${facts.weight[j].toPrecision(2)}`;
-    const slider = keepOnSwipe(app, ["z"], h("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `z[${j}], ${weight}`, disabled: !app.movable(j), oninput: () => move(Number(slider.value)) }));
+    const slider = keepOnSwipe(app, ["z"], h("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `${codeName(facts, j)}, ${weight}`, disabled: !app.movable(j), oninput: () => move(Number(slider.value)) }));
     slider.addEventListener("keydown", (event) => {
       const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
       if (!sign || slider.disabled) return;
@@ -481,10 +484,10 @@ function slidersPart(app) {
       const step = event.shiftKey ? 0.01 : 0.1, now = (state.z[j] - facts.mean[j]) / facts.scale[j];
       move(clamp(Math.round((now + sign * step) / step) * step, -3, 3));
     });
-    const value = h("input", { type: "number", min: -9, max: 9, step: "any", "aria-label": `z[${j}] in standard deviations`, disabled: !app.movable(j), oninput: () => { const u = typed(value); if (u !== undefined) move(u); } });
+    const value = h("input", { type: "number", min: -9, max: 9, step: "any", "aria-label": `${codeName(facts, j)} in standard deviations`, disabled: !app.movable(j), oninput: () => { const u = typed(value); if (u !== undefined) move(u); } });
     controls.push({ j, slider, value });
     const share = 100 * facts.weight[j] / (Math.max(...facts.weight) || 1);
-    return h("div", { className: "slider" }, h("span", { className: "name", style: `--share: ${share.toFixed(1)}%` }, `z[${j}]`, h("small", {}, weight)), slider, value);
+    return h("div", { className: "slider" }, h("span", { className: "name", style: `--share: ${share.toFixed(1)}%` }, `z[${j}]`, h("small", {}, weight), ...(facts.code_names?.[j] ? [h("small", { className: "called" }, facts.code_names[j])] : [])), slider, value);
   };
   const idle = facts.dead.every(Boolean) ? [] : facts.dead; // where all are dead, none is folded away
   const live = facts.order.filter((j) => !idle[j]), dead = facts.order.filter((j) => idle[j]);
@@ -610,7 +613,7 @@ function mapPart(app) {
     context.closePath();
     context.stroke();
   }
-  const axisNames = () => (facts.chart ? ["longitude", "height z[2]"] : d === 1 ? ["z[0]", "number of examples"] : state.plane.pca && facts.axes ? ["first principal axis", "second principal axis"] : [`z[${state.plane.x}]`, `z[${state.plane.y}]`]);
+  const axisNames = () => (facts.chart ? ["longitude", "height z[2]"] : d === 1 ? ["z[0]", "number of examples"] : state.plane.pca && facts.axes ? ["first principal axis", "second principal axis"] : [codeName(facts, state.plane.x), codeName(facts, state.plane.y)]);
   function words(context, ratio, ink, paper) {
     const [across, up] = axisNames(), w = target.width, halo = (text, x, y) => { context.strokeText(text, x, y); context.fillText(text, x, y); };
     Object.assign(context, { font: `${11.5 * ratio}px system-ui, sans-serif`, lineWidth: 3 * ratio, strokeStyle: paper, fillStyle: ink, textAlign: "right" });
@@ -756,7 +759,7 @@ function mapPart(app) {
     app.set({ z: [...at(facts.chart ? along : clamp(along, -reach, reach), clamp(y + by * step[1], -reach, reach))] });
   });
   const turn = (patch) => app.set({ plane: { ...state.plane, ...patch } });
-  const dims = options(facts.order.map((j) => [j, `z[${j}]`]));
+  const dims = options(facts.order.map((j) => [j, codeName(facts, j)]));
   const view = h("select", { onchange: () => turn({ pca: view.value === "pca" }) }, ...options([["pca", "principal axes"], ["dims", "two dimensions"]]));
   const across = h("select", { onchange: () => turn({ x: Number(across.value) }) }, ...dims), up = h("select", { onchange: () => turn({ y: Number(up.value) }) }, ...dims.map((o) => o.cloneNode(true)));
   const rest = h("input", { type: "checkbox", onchange: () => turn({ rest: rest.checked }) }), ground = h("input", { type: "checkbox", onchange: () => turn({ background: ground.checked }) });
@@ -990,16 +993,16 @@ function traversePart(app) {
   const { facts, state } = app, N = 9, steps = range(N).map((i) => (i - (N - 1) / 2) * (6 / (N - 1)));
   const walk = (j, u) => Float32Array.from(state.z, (v, i) => (i === j ? facts.mean[j] + u * facts.scale[j] : v));
   const table = gallery(app, "One dimension changes in each row; press one to go there", (i) => app.set({ z: [...walk(state.dims[Math.floor(i / N)], steps[i % N])] }));
-  const name = (i) => `z[${state.dims[Math.floor(i / N)]}] at ${signed(steps[i % N])}`;
+  const name = (i) => `${codeName(facts, state.dims[Math.floor(i / N)])} at ${signed(steps[i % N])}`;
   const fill = newest((stale) => app.decodeMany(state.dims.flatMap((j) => steps.map((u) => walk(j, u))), (i, frame) => table.paint(i, frame, name(i)), stale), app.fail);
   const boxes = facts.order.filter(app.movable).map((j) => [j, h("input", { type: "checkbox", onchange: () => app.set({ dims: boxes.filter(([, box]) => box.checked).map(([k]) => k) }) })]);
   return {
     name: "One number at a time", image: table.image,
-    el: h("div", {}, h("fieldset", { className: "row boxes" }, h("legend", { className: "quiet" }, "dimensions"), ...boxes.map(([j, box]) => check(`z[${j}]`, box))), table.el,
+    el: h("div", {}, h("fieldset", { className: "row boxes" }, h("legend", { className: "quiet" }, "dimensions"), ...boxes.map(([j, box]) => check(codeName(facts, j), box))), table.el,
       h("p", { className: "quiet" }, "In each row one number of the code goes from \u22123 to 3 standard deviations; the others stay as they are.")),
     update(changed) {
       boxes.forEach(([j, box]) => { box.checked = state.dims.includes(j); });
-      table.shape(N * state.dims.length, N, state.dims.map((j) => `z[${j}]`));
+      table.shape(N * state.dims.length, N, state.dims.map((j) => codeName(facts, j)));
       if (state.dims.length && ["z", "dims", "shown"].some((key) => changed.has(key))) fill();
     },
   };
@@ -1094,7 +1097,7 @@ input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] {
 .slider { display: grid; grid-template-columns: 4.6rem minmax(3rem, 1fr) 3.9rem; gap: 0.55rem; align-items: center; padding: 0.12rem 0; }
 .slider input[type=number] { width: 100%; text-align: right; padding: 0 0.3rem; min-height: 26px; appearance: textfield; font-variant-numeric: tabular-nums; }
 .name { display: grid; line-height: 1.25; padding-bottom: 3px; background: linear-gradient(var(--mark), var(--mark)) left bottom / var(--share) 2px no-repeat; white-space: nowrap; }
-.name small { font-size: 11.5px; }
+.name small { font-size: 11.5px; } .called { color: var(--mark); overflow: hidden; text-overflow: ellipsis; }
 summary { cursor: pointer; color: var(--quiet); padding: 0.3rem 0; font-size: 12.5px; }
 .tabs { display: flex; flex-wrap: wrap; gap: 0.15rem; border-bottom: 1px solid var(--line); margin-bottom: 0.8rem; }
 .tabs button { background: none; border: 0; border-bottom: 3px solid transparent; border-radius: 0; padding: 0.25rem 0.45rem; color: var(--quiet); }

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['DIRECTIONS', 'STYLE', 'code_scale', 'floats_text', 'to_bytes', 'picture_sheet', 'ink_size', 'as_dataset',
            'condition_facts', 'chosen_condition', 'first_condition', 'add_draws', 'posterior_spread', 'code_facts',
-           'column_facts', 'view_facts', 'atlas_facts', 'module_source', 'static_facts', 'explorer_id', 'fragment_html',
-           'nearest_rows', 'still_html', 'LatentExplorer', 'page_html', 'explorer_html', 'explore_page']
+           'column_facts', 'factor_names', 'view_facts', 'atlas_facts', 'module_source', 'static_facts', 'explorer_id',
+           'fragment_html', 'nearest_rows', 'still_html', 'LatentExplorer', 'page_html', 'explorer_html',
+           'explore_page']
 
 # %% ../nbs/seeing/62_explorer.ipynb #ae3ebdac
 import base64
@@ -142,7 +143,8 @@ def as_dataset(source, image_shape=None):
       {"x": ..., "condition": ...}
 
     Returns dict: examples and train (Split), split (str), shape, range, levels, classes, names of
-    the columns or None, and the condition of each example (of a `Dataset` its labels) or None.
+    the columns or None, the condition of each example (of a `Dataset` its labels) or None, and
+    names of the known factors or None.
     Raises ValueError where there is no example.
     """
     if isinstance(source, str):
@@ -176,6 +178,7 @@ def as_dataset(source, image_shape=None):
             "classes": None if labels is None else [str(value) for value in values],
             "names": None,
             "condition": source.get("condition") if isinstance(source, dict) else None,
+            "factors": None,
         }
     held = source.test if len(source.test) else source.train
     return {
@@ -188,6 +191,7 @@ def as_dataset(source, image_shape=None):
         "classes": source.class_names,
         "names": source.columns,
         "condition": held.labels,
+        "factors": source.factor_names if held.factors is not None else None,
     }
 
 
@@ -346,12 +350,34 @@ def column_facts(x, names=None):
         "high": np.nanmax(known, axis=0).tolist(),
     }
 
+# %% ../nbs/seeing/62_explorer.ipynb #7c1f0a52
+def factor_names(model, x, factors, known):
+    """The factor that each number of the code moves, a list of str, "" where none stands out.
+
+    - model: a `VAE` or `Autoencoder`
+    - x (n, *event_shape): or a dict with the condition of each
+    - factors (n, f): the class of each factor
+    - known (dict): of `as_dataset`
+    """
+    from vaenb.disentanglement import unit_factors
+
+    if len(np.unique(factors, axis=0)) < 2:
+        return [""] * model.latent_dim
+    return unit_factors(model.encode(x), factors, known["factors"])
+
 # %% ../nbs/seeing/62_explorer.ipynb #70d82338
 DIRECTIONS = "A code of this model is a direction: the length of the list does not matter."
 
 
 def view_facts(
-    model, source, image_shape=None, n_points=600, budget=400000, names=None, series=False
+    model,
+    source,
+    image_shape=None,
+    n_points=600,
+    budget=400000,
+    names=None,
+    series=False,
+    code_names=None,
 ):
     """All that the view knows besides the decoder; ValueError where data and model do not fit.
 
@@ -362,6 +388,8 @@ def view_facts(
     - budget (int): pixels of embedded examples, at most
     - names (list of str): of the numbers of a row, with their units; None: those of the `Dataset`
     - series (bool): an example is a series, (steps,) or (steps, channels), drawn as lines
+    - code_names (list of str): of the numbers of the code; None: the factors of the `Dataset`, if
+      it has some, that they move, see `unit_factors`
 
     Returns dict that JSON can hold.
     """
@@ -384,6 +412,10 @@ def view_facts(
     names = known["names"] if names is None else names
     if names is not None and len(shape) == 1 and len(names) != shape[0]:
         raise ValueError(f"{len(names)} names do not fit rows of {shape[0]} numbers")
+    if code_names is not None and len(code_names) != model.latent_dim:
+        raise ValueError(
+            f"{len(code_names)} code_names do not fit a code of {model.latent_dim} numbers"
+        )
     x, labels = np.asarray(known["examples"].x[some[:2000]], "float32"), known["examples"].labels
     batch, condition = x, None
     if model.condition is not None:
@@ -405,6 +437,10 @@ def view_facts(
     if len(shape) == 3 and high > low:
         box = ink_size((thumbs - low) / (high - low))
     facts = code_facts(model, batch, model.encode(shown))
+    if code_names is None and known["factors"]:
+        code_names = factor_names(model, batch, known["examples"].factors[some[:2000]], known)
+    if code_names is not None:
+        facts["code_names"] = [str(name) for name in code_names]
     if len(shape) == 1:
         facts["columns"] = column_facts(x.reshape(len(x), -1), names)
         if series:
@@ -767,10 +803,22 @@ class LatentExplorer(_View):
     - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
     - names (list of str): of the numbers of a row, with their units; None: those of the `Dataset`
     - series (bool): an example is a series, (steps,) or (steps, channels), drawn as lines
+    - code_names (list of str): of the numbers of the code; None: the factors of the `Dataset`, if
+      it has some, that they move, see `unit_factors`
     """
 
-    def __init__(self, model, dataset, samplers=None, image_shape=None, names=None, series=False):
-        facts = view_facts(model, dataset, image_shape, names=names, series=series)
+    def __init__(
+        self,
+        model,
+        dataset,
+        samplers=None,
+        image_shape=None,
+        names=None,
+        series=False,
+        code_names=None,
+    ):
+        options = {"names": names, "series": series, "code_names": code_names}
+        facts = view_facts(model, dataset, image_shape, **options)
         self.model, self.known = model, as_dataset(dataset, None if series else image_shape)
         self.samplers = list((samplers or {}).values())
         facts["sources"] += [
@@ -878,7 +926,14 @@ def page_html(title, body):
 
 # %% ../nbs/seeing/62_explorer.ipynb #d76b18b8
 def explorer_html(
-    model, dataset, image_shape=None, max_bytes=1000000, state=None, names=None, series=False
+    model,
+    dataset,
+    image_shape=None,
+    max_bytes=1000000,
+    state=None,
+    names=None,
+    series=False,
+    code_names=None,
 ):
     """The explorer as a piece of HTML that needs no kernel.
 
@@ -887,20 +942,13 @@ def explorer_html(
     - image_shape: tuple (h, w) or (h, w, c): what vectors stand for, if they are images
     - max_bytes (int): of the networks as text
     - state (dict): what it shows at first, see `LatentExplorer.state`
-    - names, series: see `LatentExplorer`
+    - names, series, code_names: see `LatentExplorer`
 
     Returns str.
     """
-    return fragment_html(
-        {
-            **static_facts(
-                model,
-                view_facts(model, dataset, image_shape, names=names, series=series),
-                max_bytes,
-            ),
-            "start": state or {},
-        }
-    )
+    options = {"names": names, "series": series, "code_names": code_names}
+    facts = view_facts(model, dataset, image_shape, **options)
+    return fragment_html({**static_facts(model, facts, max_bytes), "start": state or {}})
 
 
 def explore_page(
@@ -911,6 +959,7 @@ def explore_page(
     max_bytes=1000000,
     names=None,
     series=False,
+    code_names=None,
 ):
     """A whole page with the explorer, that works from a file.
 
@@ -925,5 +974,13 @@ def explore_page(
     return page_html(
         title,
         f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(words)}</p>\n'
-        + explorer_html(model, dataset, image_shape, max_bytes, names=names, series=series),
+        + explorer_html(
+            model,
+            dataset,
+            image_shape,
+            max_bytes,
+            names=names,
+            series=series,
+            code_names=code_names,
+        ),
     )

@@ -573,7 +573,7 @@ def _walks(model, steps, x):
 
 
 @styled
-def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **options):
+def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, code_names=None, **options):
     """One row for each dimension of the code, in which it alone changes; see `unit_relevance`.
 
     The most important comes first. Raises TypeError for a model without a prior and no `x`.
@@ -585,6 +585,8 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
       other priors)
     - max_dims (int): rows at most
     - start (d,): the code that is varied; None: the prior's median, or the mean of the codes
+    - code_names (d str): of the numbers of the code, written beside the rows, such as the factors
+      of `unit_factors`; None: without names
     - `**options` (for `image_grid`): image_shape, cmap, gap
 
     Returns axes.
@@ -602,6 +604,7 @@ def traversals(model, x=None, n=9, max_dims=10, ax=None, *, start=None, **option
     dead = weight < 0.01 * (1 if hasattr(model, "prior") else weight.max())
     rows = [
         f"z[{j}]"
+        + (f" {code_names[j]}".rstrip() if code_names is not None else "")
         + (
             ""
             if x is None
