@@ -14,7 +14,7 @@ parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 extras = {
     name: cfg[f"{name}_requirements"].split()
-    for name in ("tensorflow", "jax", "torch", "table", "compression", "lab", "dev")
+    for name in ("tensorflow", "jax", "torch", "table", "compression", "export", "lab", "dev")
 }
 
 
