@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['default', 'LIKELIHOOD_HELP', 'DENSITIES', 'Source', 'Target', 'File', 'Kinds', 'train', 'open_run', 'evaluate',
-           'write_images', 'label_condition', 'sample', 'reconstruct', 'explore', 'diagnose', 'export', 'compress',
-           'decompress', 'report', 'impute', 'demo', 'book']
+           'write_images', 'label_condition', 'sample', 'reconstruct', 'explore', 'diagnose', 'export', 'card',
+           'compress', 'decompress', 'report', 'impute', 'demo', 'book']
 
 # %% ../nbs/using/78_cli.ipynb #035970a0
 import contextlib
@@ -461,6 +461,16 @@ def export(
     about = read_json(made / "about.json")["functions"]
     names = ", ".join(f"{name} ({f['file']})" for name, f in about.items())
     typer.echo(f"The folder {out} holds {names.replace(' (.)', '')}, as about.json says.")
+
+# %% ../nbs/using/78_cli.ipynb #7e86a002
+@app.command()
+def card(run: Folder):
+    "Write README.md into a run's folder: data, model, metrics, pictures and limits."
+    from vaenb.card import write_card
+
+    with mistakes():
+        path = write_card(run)
+    typer.echo(f"The model card is {path}: fill in where the data come from.")
 
 # %% ../nbs/using/78_cli.ipynb #c0de7902
 def _new_file(path, *suffixes):

@@ -216,7 +216,8 @@ def _write(format, functions, model, folder):
         try:
             write(function, folder / f"{name}{suffix}", sorted(outputs[name]))
         except Exception as error:  # converters raise what they like
-            reason = (str(error).strip().splitlines() or ["no details"])[0][:200]
+            text = re.sub(r"\x1b\[\d*m|Exception encountered .*", "", str(error)).strip()
+            reason = (text.splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
             others = tuple(n for n in functions if n != name)
             raise ValueError(
                 f"{name} of this {type(model).__name__} cannot be written as {format} ({reason}): "

@@ -137,7 +137,11 @@ def _log1p(x):
 
 
 def _argmax(x, axis=-1):
-    return ops.cast(ops.top_k(ops.moveaxis(x, axis, -1), 1)[1][..., 0], "int32")
+    x = ops.moveaxis(x, axis, -1)
+    n = x.shape[-1]
+    position = ops.arange(n, dtype="float32")
+    first = ops.where(x >= ops.max(x, axis=-1, keepdims=True), position, float(n))
+    return ops.cast(ops.min(first, axis=-1), "int32")
 
 
 def _argmin(x, axis=-1):
