@@ -139,7 +139,7 @@ def _log1p(x):
 def _argmax(x, axis=-1):
     x = ops.moveaxis(x, axis, -1)
     n = x.shape[-1]
-    position = ops.arange(n, dtype="float32")
+    position = ops.convert_to_tensor(np.arange(n, dtype="float32"))
     first = ops.where(x >= ops.max(x, axis=-1, keepdims=True), position, float(n))
     return ops.cast(ops.min(first, axis=-1), "int32")
 
@@ -168,12 +168,15 @@ class Function(keras.Model):
     - function: returns a dict of tensors (n, ...) for named tensors
     - inputs (dict): name -> shape of one example
     - plan: of the noise, see `noise_plan`
+    - owner: the model
     """
 
-    def __init__(self, function, inputs, plan=(), **kwargs):
+    def __init__(self, function, inputs, plan=(), owner=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.function, self.plan = function, tuple(plan)
         self.names, self.shapes = tuple(inputs), tuple(map(tuple, inputs.values()))
+        if keras.backend.backend() == "torch":  # whose converter must find the weights
+            self.owner = owner
         self.built = True
 
     def call(self, tensors, training=False):
@@ -234,6 +237,6 @@ def exported_functions(model):
         noise = {kind: sum(n for k, n in plan if k == kind) for kind, _ in plan}
         made["score"] = (score_tensors, {**x, **{k: (n,) for k, n in noise.items()}}, plan)
     return {
-        name: Function(functools.partial(function, model), inputs, plan, name=name)
+        name: Function(functools.partial(function, model), inputs, plan, model, name=name)
         for name, (function, inputs, plan) in made.items()
     }
