@@ -19,7 +19,7 @@ from vaenb.portable import exported_functions
 from vaenb.quantize import VectorQuantizer
 
 BACKEND = keras.backend.backend()
-CONVERTERS = {"tensorflow": ("tf2onnx",), "jax": ("jax2onnx",), "torch": ("onnx", "onnxscript")}
+CONVERTERS = {"tensorflow": ("tf2onnx",), "jax": ("jax2onnx",), "torch": ("onnx",)}
 N = 200
 
 

@@ -37,7 +37,7 @@ BACKENDS = {
 NEEDS = {
     ("onnx", "tensorflow"): ("tf2onnx", "onnx"),
     ("onnx", "jax"): ("jax2onnx", "onnx"),
-    ("onnx", "torch"): ("onnx", "onnxscript"),
+    ("onnx", "torch"): ("onnx",),
     ("saved-model", "jax"): ("tensorflow",),
 }
 
