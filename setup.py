@@ -14,7 +14,10 @@ parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 extras = {
     name: cfg[f"{name}_requirements"].split()
-    for name in ("tensorflow", "jax", "torch", "table", "compression", "data", "lab", "dev")
+    for name in (
+        *("tensorflow", "jax", "torch"),
+        *("table", "compression", "data", "export", "lab", "dev"),
+    )
 }
 
 

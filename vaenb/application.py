@@ -33,6 +33,8 @@ ORDER = (
     "diagnose",
     "compress",
     "decompress",
+    "export",
+    "card",
 )
 
 

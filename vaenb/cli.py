@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['default', 'LIKELIHOOD_HELP', 'DENSITIES', 'Source', 'Target', 'File', 'Kinds', 'train', 'open_run', 'evaluate',
-           'write_images', 'label_condition', 'sample', 'reconstruct', 'explore', 'diagnose', 'compress', 'decompress',
-           'report', 'impute', 'demo', 'book']
+           'write_images', 'label_condition', 'sample', 'reconstruct', 'explore', 'diagnose', 'export', 'card',
+           'compress', 'decompress', 'report', 'impute', 'demo', 'book']
 
 # %% ../nbs/using/78_cli.ipynb #035970a0
 import contextlib
@@ -456,6 +456,52 @@ def diagnose(run: Folder, data: Data = None, backend: Backend = None):
     with mistakes():
         found = opened.data(data)
     typer.echo(show(diagnose(opened.model, found, opened.history, opened.settings.n_samples)))
+
+# %% ../nbs/using/78_cli.ipynb #7e83a002
+@app.command()
+def export(
+    run: Folder,
+    format: Annotated[str, option("onnx, litert, saved-model or js.", metavar="NAME")] = "onnx",
+    out: Annotated[
+        Optional[Path], optional("Folder to write, a new one; else RUN-FORMAT.", metavar="FOLDER")
+    ] = None,
+    only: Annotated[
+        Optional[str],
+        optional("Which of encode, decode and score; else all.", metavar="encode,decode"),
+    ] = None,
+    backend: Backend = None,
+):
+    "Write a run's model for programs without Keras: encode, decode and score."
+    with mistakes():
+        home = check_run(run)
+    out = out or home.with_name(f"{home.name}-{format}")
+    if out.exists():
+        raise Mistake(f"{out} exists, and is left as it is: name a new folder with --out")
+    opened = open_run(run, backend)
+    from vaenb.export import export_model
+
+    functions = only.split(",") if only else ("encode", "decode", "score")
+    try:
+        with mistakes(ValueError, TypeError, OSError, ImportError):
+            made = export_model(opened.model, out, format, functions)
+    except Mistake as error:
+        text = re.sub(
+            r"functions=\((.*?),?\)", lambda m: "--only " + re.sub(r"[' ]", "", m[1]), str(error)
+        )
+        raise Mistake(text.replace("functions is", "--only is")) from error
+    about = read_json(made / "about.json")["functions"]
+    names = ", ".join(f"{name} ({f['file']})" for name, f in about.items())
+    typer.echo(f"The folder {out} holds {names.replace(' (.)', '')}, as about.json says.")
+
+# %% ../nbs/using/78_cli.ipynb #7e86a002
+@app.command()
+def card(run: Folder):
+    "Write README.md into a run's folder: data, model, metrics, pictures and limits."
+    from vaenb.card import write_card
+
+    with mistakes():
+        path = write_card(run)
+    typer.echo(f"The model card is {path}: fill in where the data come from.")
 
 # %% ../nbs/using/78_cli.ipynb #c0de7902
 def _new_file(path, *suffixes):

@@ -912,6 +912,22 @@ class LatentModel(keras.Model):
             raise ValueError(f"{filepath} does not end in .keras: save the model as name.keras")
         return super().save(filepath, *args, **kwargs)
 
+    def export(self, filepath, format="saved-model", verbose=None, **options):
+        """Writes `encode`, `decode` and `score` for programs without Keras; returns the folder.
+
+        - filepath: folder to write, a new one
+        - format (str): "onnx", "litert", "saved-model" or "js"; see `vaenb.export`
+        - verbose: accepted, as in Keras's `export`, and not used
+        """
+        from vaenb.export import export_model
+
+        if options:
+            raise ValueError(
+                f"export does not take {', '.join(options)}: a model of vaenb knows its inputs, "
+                "whose batch size is free"
+            )
+        return export_model(self, filepath, format)
+
     def get_config(self):
         "What `from_config` needs."
         names = ("encoder", "decoder", "likelihood", "condition")

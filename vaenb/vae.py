@@ -612,15 +612,16 @@ class VAE(LatentModel):
         out = self.encoder(self.encoder_inputs(fields), training=training)
         return list(out) if isinstance(out, (list, tuple)) else [out]
 
-    def trace(self, batch, k, seed, training=False):
+    def trace(self, batch, k, seed, training=False, settle=True):
         """One pass over a batch: a `Trace`.
 
         - batch: tensor x, or a dict of fields
         - k (int): codes drawn for each example
         - seed: SeedGenerator
         - training (bool): as Keras passes it
+        - settle (bool): whether grey values that stand for probabilities are binarised
         """
-        fields = self.split(batch, training)
+        fields = self.split(batch, training, settle)
         features = self.encoder_features(fields, training)
         trace, state = self.infer(features, fields["condition"], k, seed, training)
         decoded = self.features(state, fields["condition"], training)
