@@ -132,7 +132,8 @@ def block_step(model, step, *args):
     *state, data = args
     block = keras.utils.unpack_x_y_sample_weight(data)[0]
     zero = ops.cast(0, "int32")
-    count, order = block["count"][0], block["order"]
+    # A tensor: without jit_compile the block holds NumPy arrays, which no loop index can enter.
+    count, order = block["count"][0], ops.convert_to_tensor(block["order"])
     batch = lambda rows: take_rows(block["data"], rows)  # noqa: E731
     if state:
         return _block_step_on_state(model, step, tuple(map(list, state[0])), block, batch)
