@@ -764,3 +764,23 @@ def test_bytes_stay_bytes_until_the_batch():
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split()[-1]) < 200, done.stdout
+
+
+@pytest.mark.parametrize(
+    "text, rows",
+    [
+        ("a,b\n1,2\n,\n3,4\n\n\n", [[1, 2], [None, None], [3, 4]]),
+        ("a,b\n,\n1,2\n3,4\n", [[None, None], [1, 2], [3, 4]]),
+        ("a;b\n1;2\n3;4\n;\n", [[1, 2], [3, 4], [None, None]]),
+        ("a\tb\n1\t2\n\t\n3\t4\n \n", [[1, 2], [None, None], [3, 4]]),
+        (",\n1,2\n3,4\n", [[None, None], [1, 2], [3, 4]]),
+        ('a\n1\n""\n3\n\n', [[1], [None], [3]]),
+        ("a\n1\n\n3\n   \n", [[1], [3]]),
+    ],
+)
+def test_rows_of_separators_alone_are_rows_of_gaps(tmp_path, text, rows):
+    """A blank line is no row, a line of separators is one, wherever it stands."""
+    from vaenb.reader import read_csv
+
+    found = np.stack([column for _, column in read_csv(text, tmp_path / "t.csv")], 1)
+    np.testing.assert_array_equal(found.astype("float64"), np.array(rows, "float64"))

@@ -93,3 +93,11 @@ def test_consequences_follow_their_cause():
     ]
     text = show(found)
     assert text.count("a consequence of: noise out of scale") == 2 and text.count("-> remedy") == 2
+
+
+@pytest.mark.parametrize("name", ["m2", "cvae"])
+def test_data_without_the_condition_are_refused_in_a_sentence(name):
+    data = digits()
+    model = vaenb.recipe(name, data, 2)
+    (found,) = vaenb.diagnosis.diagnose(model, data.test.x[:20], n_samples=2)
+    assert found.name == "data refused" and "condition" in found.evidence

@@ -682,6 +682,39 @@ def test_small_ones():
         assert model.steps_per_execution == 4
 
 
+class Batches(keras.utils.PyDataset):
+    """The first 60 examples of X in order, twenty at a time."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return X[20 * i : 20 * i + 20]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("how", ["eager", "uncompiled", "compiled"])
+@pytest.mark.parametrize("source", ["arrays", "stream"])
+def test_every_way_to_run_steps_takes_the_same_steps(source, how, steps):
+    """Three steps are three updates: at learning rate 0 the weights stay, and the loss agrees."""
+    if BACKEND == "torch" and how == "compiled":
+        pytest.skip("compilation on PyTorch needs a compiler of C++")
+    made = Autoencoder(8, 2, network=pair())
+    made.compile(
+        keras.optimizers.SGD(0.0),
+        jit_compile=how == "compiled",
+        run_eagerly=how == "eager",
+        steps_per_execution=steps,
+    )
+    if source == "arrays":
+        history = made.fit(X[:60], batch_size=20, shuffle=False, epochs=2, verbose=0).history
+    else:
+        history = made.fit(Batches(), epochs=2, verbose=0).history
+    right = made.evaluate(X[:60], verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(history["loss"], [right] * 2, rtol=1e-5)
+    assert int(made.optimizer.iterations) == 6
+
+
 # ---- streams, and the arguments of Keras
 
 

@@ -161,8 +161,10 @@ def block_step(model, step, *args):
     *state, data = args
     block = keras.utils.unpack_x_y_sample_weight(data)[0]
     zero = ops.cast(0, "int32")
-    count, order = block["count"][0], block["order"]
-    batch = lambda rows: take_rows(block["data"], rows)  # noqa: E731
+    # A tensor: without jit_compile the block holds NumPy arrays, which no loop index can enter.
+    count, order = block["count"][0], ops.convert_to_tensor(block["order"])
+    arrays = tree.map_structure(ops.convert_to_tensor, block["data"])
+    batch = lambda rows: take_rows(arrays, rows)  # noqa: E731
     if state:
         return _block_step_on_state(model, step, tuple(map(list, state[0])), block, batch)
 
@@ -182,7 +184,8 @@ def block_step(model, step, *args):
 
 def _block_step_on_state(model, step, state, block, batch):
     "`block_step` where the state is passed along, as on JAX."
-    count, order, zero = block["count"][0], block["order"], ops.cast(0, "int32")
+    count, zero = block["count"][0], ops.cast(0, "int32")
+    order = ops.convert_to_tensor(block["order"])
 
     def after(state, rows):
         return tuple(map(list, step(state, batch(rows))[1]))

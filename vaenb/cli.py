@@ -734,7 +734,7 @@ def impute(
 @app.command()
 def demo(
     out: Annotated[Path, option("The page to write.", metavar="FILE.html")] = Path("demo.html"),
-    epochs: Annotated[int, option("Passes over the training data.", min=1)] = 40,
+    epochs: Annotated[int, option("Passes over the training data and its copies.", min=1)] = 15,
     seed: Seed = 0,
     backend: Backend = None,
 ):

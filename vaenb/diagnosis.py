@@ -77,6 +77,11 @@ def score_terms(model, x):
     batch = check_examples(model, x)
     found = {"batch": batch, "x": x_of(batch), "condition": None}
     if model.condition is not None:
+        if not isinstance(batch, dict) or batch.get("condition") is None:
+            raise ValueError(
+                "this model has a condition, but the data have none: pass a Dataset with labels,"
+                " or a dict, {'x': x, 'condition': c}"
+            )
         found["condition"] = batch["condition"]
     if not hasattr(model, "prior"):
         z = model.run("call", batch, batch_size=model.rows)["code"]

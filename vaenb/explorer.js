@@ -811,33 +811,33 @@ function mapPart(app) {
 
 const PAD = 224; // the drawing pad's own pixels
 
-/** Ink (PAD x PAD, 0..1) as the data's images hold it: its box scaled to the usual size, its centre of mass in the middle. */
+/** Ink (PAD x PAD, 0..1) as the data's images hold it: as upright and as narrow as theirs, its box scaled to the usual size, its centre of mass in the middle. */
 function centred(ink, facts) {
-  const [ht, w] = facts.shape, xs = [], ys = [];
-  let mass = 0, mx = 0, my = 0;
-  for (let y = 0; y < PAD; y++) for (let x = 0; x < PAD; x++) {
-    const v = ink[y * PAD + x];
-    if (v > 0.2) { xs.push(x); ys.push(y); }
-    mass += v; mx += v * (x + 0.5); my += v * (y + 0.5);
-  }
-  if (!xs.length) return undefined;
-  const low = (list) => list.reduce((a, b) => Math.min(a, b)), high = (list) => list.reduce((a, b) => Math.max(a, b)) + 1;
-  const [x0, x1, y0, y1] = [low(xs), high(xs), low(ys), high(ys)], size = facts.drawing.box * Math.max(ht, w);
-  const k = Math.max(x1 - x0, y1 - y0) / size, out = new Float32Array(ht * w); // pad pixels in one of the image's
+  const [ht, w] = facts.shape, { box, slant, aspect } = facts.drawing, each = (act) => { for (let y = 0; y < PAD; y++) for (let x = 0; x < PAD; x++) if (ink[y * PAD + x]) act(ink[y * PAD + x], x, y); };
+  let mass = 0, mx = 0, my = 0, across = 0, down = 0;
+  each((v, x, y) => { mass += v; mx += v * (x + 0.5); my += v * (y + 0.5); });
+  [mx, my] = [mx / mass, my / mass];
+  each((v, x, y) => { across += v * (y + 0.5 - my) * (x + 0.5 - mx); down += v * (y + 0.5 - my) ** 2; });
+  // A shear takes away the slant that the data do not have; the limits keep a dash or a dot as it is.
+  const own = across / Math.max(down, 1e-9), lean = Math.abs(own) < 1 ? clamp(own - clamp(own, ...slant), -0.6, 0.6) : 0;
+  const place = (x, y) => x - mx - lean * (y + 0.5 - my);
+  let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
+  each((v, x, y) => { if (v > 0.2) [x0, x1, y0, y1] = [Math.min(x0, place(x, y)), Math.max(x1, place(x, y) + 1), Math.min(y0, y), Math.max(y1, y + 1)]; });
+  if (x1 < x0) return undefined;
+  const narrow = clamp((aspect * (y1 - y0)) / (x1 - x0), 0.6, 1); // the share of the width that stays
+  [x0, x1] = [x0 * narrow, x1 * narrow];
+  const k = Math.max(x1 - x0, y1 - y0) / (box * Math.max(ht, w)), out = new Float32Array(ht * w); // pad pixels in one of the image's
   const origin = (centre, lo, hi, n) => { // where the image's edge lies on the pad: mass in the middle, but nothing is cut off
     const slack = n * k - (hi - lo), edge = centre - (n * k) / 2;
     return slack > 0 ? clamp(edge, hi - n * k, lo) : (lo + hi - n * k) / 2;
   };
-  const ox = origin(mx / mass, x0, x1, w), oy = origin(my / mass, y0, y1, ht);
-  for (let y = 0; y < PAD; y++) for (let x = 0; x < PAD; x++) {
-    const v = ink[y * PAD + x];
-    if (!v) continue;
-    // A pad pixel may lie across the edge of two image pixels: each gets its share.
-    const px = (x - ox) / k, py = (y - oy) / k, s = 1 / k;
-    for (let i = Math.max(0, Math.floor(py)); i < Math.min(ht, py + s); i++) for (let j = Math.max(0, Math.floor(px)); j < Math.min(w, px + s); j++) {
-      out[i * w + j] += v * Math.max(0, Math.min(i + 1, py + s) - Math.max(i, py)) * Math.max(0, Math.min(j + 1, px + s) - Math.max(j, px));
+  const ox = origin(0, x0, x1, w), oy = origin(my, y0, y1, ht);
+  each((v, x, y) => { // a pad pixel may lie across the edge of two image pixels: each gets its share
+    const px = (narrow * place(x, y) - ox) / k, py = (y - oy) / k, sx = narrow / k, sy = 1 / k;
+    for (let i = Math.max(0, Math.floor(py)); i < Math.min(ht, py + sy); i++) for (let j = Math.max(0, Math.floor(px)); j < Math.min(w, px + sx); j++) {
+      out[i * w + j] += v * Math.max(0, Math.min(i + 1, py + sy) - Math.max(i, py)) * Math.max(0, Math.min(j + 1, px + sx) - Math.max(j, px));
     }
-  }
+  });
   return out.map((v) => Math.min(1, v));
 }
 
@@ -943,7 +943,7 @@ function encodePart(app) {
   };
   const pickClass = () => { turn = 0; list(); if (choices().length) { const i = facts.index[choices()[0]]; index.value = i; show(i, false); } };
   const more = () => { turn = (turn + 10) % Math.max(1, choices().length); list(); };
-  const draw = facts.drawing && facts.encoder && padOf(app, () => { const p = centred(draw.ink(), facts); if (p) encode(p, "Your drawing, centred and scaled as the data are."); });
+  const draw = facts.drawing && facts.encoder && padOf(app, () => { const p = centred(draw.ink(), facts); if (p) encode(p, "Your drawing, centred, scaled and set upright as the data are."); });
   const upload = facts.encoder && facts.shape.length === 3 && h("input", { type: "file", accept: "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/avif", onchange: async () => {
     try { const pixels = upload.files[0] && (await readImage(upload.files[0], facts)); if (pixels) encode(pixels, "Your image."); } catch { app.complain("That file could not be read as an image."); }
   } });

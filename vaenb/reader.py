@@ -366,12 +366,14 @@ def _separator(lines):
 def _rows_of(text, separator, path):
     """A list of rows, lists of str, all of one length; ValueError that names the row otherwise."""
     if separator is None:
-        rows = (line.split() for line in text.splitlines())
+        rows = (line.split() for line in text.splitlines() if line.strip())
     else:
-        lines = io.StringIO(text, newline="")
-        rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+        lines = text.splitlines(keepends=True)
+        found = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+        # Separators alone, or an empty pair of quotes, are a row of gaps; a blank line is no row.
+        rows = (row for row in found if len(row) > 1 or lines[found.line_num - 1].strip())
     try:
-        rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+        rows = [[cell.strip() for cell in row] for row in rows]
     except csv.Error as error:
         raise ValueError(f"{shortened(path)} is not a table ({shortened(error, 80)})") from error
     for k, row in enumerate(rows, 1):
@@ -418,7 +420,9 @@ def _number(cell):
 
 def _has_header(rows):
     """Whether the first row holds names: no numbers, or text above a column of numbers."""
-    first, rest = rows[0], rows[1:20]
+    first, rest = rows[0], [row for row in rows[1:20] if any(row)]
+    if not any(first):  # a row of gaps
+        return False
     if not rest or len(set(first)) < len(first):
         return bool(rest) and not any(_number(cell) for cell in first) and len(rest) > 0
     above = (
@@ -440,6 +444,8 @@ def read_csv(text, path):
     if not lines:
         raise ValueError(f"{shortened(path)} holds no rows")
     separator = _separator(lines[:50])
+    if separator == "\t":
+        lines = [line for line in text.splitlines() if line.strip() or "\t" in line]
     sample = _rows_of("\n".join(lines[:20]), separator, path)
     header = _has_header(sample)
     names = sample[0] if header else [str(k) for k in range(len(sample[0]))]
