@@ -234,8 +234,8 @@ def explain(data, reports):
             " under <b>Your image</b>, and see where it lands: it is centred, scaled and set"
             " upright as the data are. The model knows the hands of 13 people, among them a 1"
             " with a flag and a 7 with a bar, and copies of their digits that were turned, slanted,"
-            " shifted, scaled, and drawn with a thinner or thicker stroke. It may take a digit that is"
-            " written in another way for a wrong one, with two numbers more often than with"
+            " shifted, scaled, and drawn with a thinner or thicker stroke. It may take a digit that"
+            " is written in another way for a wrong one, with two numbers more often than with"
             " eight.</p>"
         ),
         (
