@@ -107,7 +107,7 @@ def imported(source):
 
 def test_a_chapter_says_what_it_needs_beside_the_package():
     """A chapter runs where only the package is installed, or says what else to install."""
-    extras = {"pandas": "vaenb[table]", "pyarrow": "vaenb[table]", "aeon": "vaenb[data]"}
+    extras = {"pandas": "vaenb[table]", "pyarrow": "vaenb[table]"}
     for path in sorted((ROOT / "nbs").glob("*/*.ipynb")):
         cells = json.loads(path.read_text())["cells"]
         prose = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")

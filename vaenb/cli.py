@@ -10,8 +10,9 @@ __all__ = ['default', 'LIKELIHOOD_HELP', 'DENSITIES', 'Source', 'Target', 'File'
 # %% ../nbs/using/78_cli.ipynb #035970a0
 import contextlib
 import io
+import json
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -95,13 +96,14 @@ def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0)
             check_target(out, overwrite)
     start("jax" if hosts else backend)
     from vaenb import run
-    from vaenb.hosts import from_first, join_hosts, leave_hosts
+    from vaenb.hosts import bytes_from_first, join_hosts, leave_hosts
     from vaenb.training import StateError
 
     if hosts:
         with mistakes(ConnectionError, ValueError):
             join_hosts(hosts.split(","), process)
-        settings = from_first(lambda: settings)
+        text = bytes_from_first(lambda: json.dumps(asdict(settings)).encode())
+        settings = Settings(**json.loads(text))
     if hosts and settings.max_minutes:
         raise Mistake(
             "a time limit does not stop several processes at the same step: leave out --max-minutes"

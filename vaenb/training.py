@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import math
+import tempfile
 import time
 import zipfile
 import zlib
@@ -25,7 +26,7 @@ from keras import ops, tree
 from .block import Ordered, content_with_blocks, length, permutation
 from .condition import x_of
 from .file import locked, write_atomic
-from .hosts import from_first, is_first
+from .hosts import bytes_from_first, is_first, number_of_processes
 from .model import LatentModel
 
 # %% ../nbs/using/70_training.ipynb #6784aa28
@@ -544,6 +545,29 @@ def _find(path, order):
             )
     return found
 
+
+def _find_together(path, order):
+    """`_find` in the first of several processes; the others get what it has found.
+
+    - path: of the checkpoint in the first one, or None
+    - order (dict): see `_find`
+    """
+    if number_of_processes() == 1:
+        return _find(path, order) if path else None
+    found = []
+
+    def content_of_file():
+        found.append(_find(path, order) if path else None)
+        return path.read_bytes() if found[0] else b""
+
+    content = bytes_from_first(content_of_file)
+    if is_first() or not content:
+        return found[0] if found else None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "checkpoint.npz"
+        copy.write_bytes(content)
+        return read_checkpoint(copy)
+
 # %% ../nbs/using/70_training.ipynb #d35634ba
 def fit_resumable(
     model,
@@ -590,7 +614,7 @@ def fit_resumable(
     path = path if is_first() else None  # of several processes, one writes
     with locked(path) if path else nullcontext():
         order = _order(model, arrays, batch_size, seed)
-        found = from_first(lambda: _find(path, order) if path else None)
+        found = _find_together(path, order)
         epoch, step = (found[1]["epoch"], found[1]["step"]) if found else (0, 0)
         saver = Checkpoint(path, order, callbacks, minutes, every, found)
         if found and step and f"metric/{len(model.metrics_variables):04d}" in found[0]:
