@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from sklearn.preprocessing import StandardScaler
 
 from .data import StoredRows
 from .picture import image_files, read_frames
@@ -110,18 +111,11 @@ class ParquetRows:
 
     def _moments(self):
         "Means and standard deviations of the columns, of what is observed, by one pass; float64."
-        n, mean, square = 0, 0.0, 0.0
+        scaler = StandardScaler()
         for number in range(len(self.starts) - 1):
-            x = self.group(number).astype("float64")
-            count, seen = (~np.isnan(x)).sum(0), np.nan_to_num(x)
-            new = n + count
-            shift = np.where(count, seen.sum(0) / np.maximum(count, 1), mean) - mean
-            centred = np.where(np.isnan(x), 0, x - mean - shift)
-            square = square + (centred**2).sum(0) + shift**2 * n * count / np.maximum(new, 1)
-            mean, n = mean + shift * count / np.maximum(new, 1), new
+            scaler.partial_fit(self.group(number).astype("float64"))
         self.kept.clear()  # they were not standardised
-        std = np.sqrt(square / np.maximum(n, 1))
-        return mean, np.where(std > 0, std, 1.0)
+        return scaler.mean_, scaler.scale_
 
 
 def _opened(path):
