@@ -15,7 +15,7 @@ import numpy as np
 from .data import from_arrays, from_folder
 from .kind import column_kind, column_values, installed_backend, narwhals, read_table
 from .missing import impute
-from .reader import file_kind, read_file
+from .reader import file_kind, parquet_file, read_file
 from .source import is_missing, shortened
 from .table import from_table
 
@@ -35,9 +35,9 @@ def read_parquet_rows(path, most=MOST_ROWS, seed=0):
     - most (int): rows, chosen at random
     - seed (int): of the choice
     """
-    from pyarrow import Table, parquet
+    from pyarrow import Table
 
-    with parquet.ParquetFile(path) as file:
+    with parquet_file(path) as file:
         rows, start, parts = chosen_rows(file.metadata.num_rows, most, seed), 0, []
         for batch in file.iter_batches():
             inside = rows[(rows >= start) & (rows < start + len(batch))] - start

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIGNATURES', 'REMEDIES', 'WORDS', 'ABSENT', 'LABEL_COLUMNS', 'decoded', 'file_kind', 'role_of', 'choose_arrays',
-           'assemble', 'read_idx_folder', 'read_csv', 'assemble_table', 'read_file']
+           'assemble', 'read_idx_folder', 'read_csv', 'parquet_file', 'assemble_table', 'read_file']
 
 # %% ../nbs/foundations/09_reader.ipynb #7c2e3a03
 import contextlib
@@ -458,21 +458,38 @@ def read_csv(text, path):
     return [(name, _column(cells)) for name, cells in zip(names, zip(*rows))]
 
 
-def _read_parquet(path):
-    "A list of (name, (n,) array) of the columns; ValueError where pyarrow is not installed."
+def parquet_file(path):
+    """The pyarrow `ParquetFile` at that path.
+
+    Raises ValueError where pyarrow is not installed or the file is damaged, FileNotFoundError where
+    there is none.
+    """
     try:
-        import pyarrow.parquet
+        from pyarrow import parquet
     except ImportError:
         raise ValueError(
             f"{shortened(path)} is a Parquet file, which is read by pyarrow: "
             "install it (pip install pyarrow), or save the table as CSV"
         ) from None
     try:
-        return table_columns(pyarrow.parquet.read_table(path))
+        return parquet.ParquetFile(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {shortened(path)}") from None
     except Exception as error:  # Arrow has its own errors
-        raise ValueError(
-            f"{shortened(path)} is not a readable Parquet file ({shortened(error, 100)})"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path, error):
+    return ValueError(f"{shortened(path)} is not a readable Parquet file ({shortened(error, 100)})")
+
+
+def _read_parquet(path):
+    "A list of (name, (n,) array) of the columns; ValueError where the file is damaged."
+    with parquet_file(path) as file:
+        try:
+            return table_columns(file.read())
+        except Exception as error:
+            raise _unreadable(path, error) from error
 
 
 def _is_text(values):

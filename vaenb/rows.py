@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from .data import StoredRows
 from .picture import image_files, read_frames
+from .reader import parquet_file
 from .source import listed, shortened
 
 # %% ../nbs/using/68_rows.ipynb #68r00011
@@ -49,7 +50,7 @@ class ParquetRows:
     def __init__(self, path, columns=None, window=8, standardize=False):
         if window < 1:
             raise ValueError(f"window is {window}, but at least one group must be kept")
-        self.path, self.window, self.file = Path(path), int(window), _opened(path)
+        self.path, self.window, self.file = Path(path), int(window), parquet_file(path)
         self.columns = _number_columns(self.file.schema_arrow, columns, path)
         meta = self.file.metadata
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
@@ -116,24 +117,6 @@ class ParquetRows:
             scaler.partial_fit(self.group(number).astype("float64"))
         self.kept.clear()  # they were not standardised
         return scaler.mean_, scaler.scale_
-
-
-def _opened(path):
-    "The `ParquetFile`; one sentence where there is none."
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise ValueError(
-            f"{shortened(path)} is read by pyarrow: install it (pip install 'vaenb[table]')"
-        ) from None
-    try:
-        return parquet.ParquetFile(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {shortened(path)}") from None
-    except Exception as error:  # Arrow has its own errors
-        raise ValueError(
-            f"{shortened(path)} is not a readable Parquet file ({shortened(error, 100)})"
-        ) from error
 
 
 def _number_columns(schema, columns, path):
