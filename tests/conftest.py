@@ -19,6 +19,7 @@ import pytest
 from thorough import DAYS, ROTATION, THOROUGH
 
 BROWSER = ("test_browser", "test_explorer", "test_explorer_lab", "test_lab", "test_monitor_lab")
+CPU = {}  # the processor time at the end of the phase before
 TURNS = {}  # rotating test function -> its turn, in the order of collection
 # The longest first, so that the processes end at about the same time; all others follow.
 LONGEST = ("browser", "test_parts", "test_cli", "test_numerics", "test_model", "test_training")
@@ -44,6 +45,34 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if hasattr(config, "compiled"):
         shutil.rmtree(config.compiled, ignore_errors=True)
+
+
+def cpu_seconds():
+    """Processor time of this process so far, and of those it has waited for."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Writes into the report of each phase the processor time since the phase before it."""
+    report, now = (yield), cpu_seconds()
+    report.user_properties = [("cpu", now - CPU.get("last", 0.0))]
+    CPU["last"] = now
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Which files take most of the processor, whatever else the machine does meanwhile."""
+    files = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            spent = dict(getattr(report, "user_properties", ())).get("cpu", 0.0)
+            file = getattr(report, "nodeid", "").split("::")[0]
+            files[file] = files.get(file, 0.0) + spent
+    terminalreporter.section("CPU seconds")
+    terminalreporter.write_line(f"{sum(files.values()):7.0f}  all")
+    for file, spent in sorted(files.items(), key=lambda pair: -pair[1])[:15]:
+        terminalreporter.write_line(f"{spent:7.0f}  {file}")
 
 
 def pytest_report_header(config):
