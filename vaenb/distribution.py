@@ -342,7 +342,8 @@ class IndependentNormal(Distribution):
         z = sample_normal(self.mu, self.logvar, seed, k)
         if isinstance(temperature, (int, float)) and temperature == 1:
             return z
-        return self.mu[:, None] + temperature * (z - self.mu[:, None])
+        mu = ops.convert_to_tensor(self.mu)[:, None]
+        return mu + temperature * (z - mu)
 
     def log_prob(self, z):
         "log N(z; mu, exp(logvar)) in nats, (n, k)."
