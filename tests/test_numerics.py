@@ -107,10 +107,10 @@ def weighted(outputs, seed=0):
     """A scalar whose gradient contains that of every output."""
     from keras import ops
 
-    return sum(
-        ops.sum(value * np.random.default_rng(seed).uniform(0.5, 1, value.shape).astype("float32"))
-        for value in outputs
-    )
+    def weights(value):
+        return ops.cast(np.random.default_rng(seed).uniform(0.5, 1, value.shape), value.dtype)
+
+    return sum(ops.sum(value * weights(value)) for value in outputs)
 
 
 def close(found, wanted, tolerance, atol=0.0, about=""):

@@ -459,7 +459,7 @@ def test_contraction_shares_its_masks():
     _, decoder = pair()
     model = Autoencoder(8, 2, network=(encoder, decoder), contraction=1.0)
     w = encoder.layers[-1].kernel.value @ model.bottleneck.head.kernel.value
-    exact = float(np.sum(np.asarray(w) ** 2) / 0.5)
+    exact = float(np.sum(ops.convert_to_numpy(w) ** 2) / 0.5)
     fields = model.split(ops.convert_to_tensor(np.repeat(X, 50, axis=0)), training=True)
     noise = keras.random.normal((10_000, 8), seed=keras.random.SeedGenerator(1))
     found = []
@@ -631,7 +631,7 @@ def test_losses_of_layers_count_once_and_pseudo_inputs_leave_no_trace():
         model.compile(keras.optimizers.SGD(0.0))
         train = model.fit(X, epochs=1, batch_size=200, shuffle=False, verbose=0).history
         np.testing.assert_allclose(np.asarray(norm.moving_mean.value), X.mean(0), atol=1e-5)
-        h = np.asarray(encoder(X, training=True))
+        h = ops.convert_to_numpy(encoder(X, training=True))
         activity = float(np.sum(h**2) / 200)
         own = train["penalty"][0] - train["reconstruction"][0] if made == "contraction" else None
         if own is not None:
@@ -699,6 +699,8 @@ def test_every_way_to_run_steps_takes_the_same_steps(source, how, steps):
     """Three steps are three updates: at learning rate 0 the weights stay, and the loss agrees."""
     if BACKEND == "torch" and how == "compiled":
         pytest.skip("compilation on PyTorch needs a compiler of C++")
+    if BACKEND == "torch" and steps > 1:
+        pytest.skip("Keras takes one step at a time on PyTorch")
     made = Autoencoder(8, 2, network=pair())
     made.compile(
         keras.optimizers.SGD(0.0),

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from .backend import generator_put_back
 from .block import pays_for_xla
 from .noise import counters
 
@@ -120,7 +121,7 @@ def aside(network, *inputs, training=False, hold=False):
     ]
     # Within a layer of its own the call does not make Keras forget the losses of an earlier one.
     run = FunctionLayer(lambda given: network(*given, training=training))
-    with keras.StatelessScope(state_mapping=values, collect_losses=True):
+    with generator_put_back(), keras.StatelessScope(values, collect_losses=True):
         return run(list(inputs))
 
 # %% ../nbs/foundations/13_compiled.ipynb #97a0b0ce

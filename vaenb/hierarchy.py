@@ -55,10 +55,10 @@ def precision_weighted(evidence, prior):
 
     Source: Sønderby et al. 2016, eq. 19 and 20.
     """
-    difference = evidence.logvar - prior.logvar
+    difference = ops.subtract(evidence.logvar, prior.logvar)
     weight = ops.sigmoid(-difference)  # of the evidence; 1 - weight is that of the prior
-    mu = prior.mu + weight * (evidence.mu - prior.mu)
-    return IndependentNormal(mu, evidence.logvar - ops.softplus(difference))
+    mu = ops.add(prior.mu, weight * ops.subtract(evidence.mu, prior.mu))
+    return IndependentNormal(mu, ops.subtract(evidence.logvar, ops.softplus(difference)))
 
 # %% ../nbs/models/32_hierarchy.ipynb #4c8fa551
 @keras.saving.register_keras_serializable("vaenb")

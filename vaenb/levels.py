@@ -48,7 +48,7 @@ def discretized_logistic_mean(mu, log_scale, levels=256, chunk=16):
     """
     mu = ops.expand_dims(ops.cast(mu, "float32"), -1)
     rate = ops.expand_dims(ops.exp(-ops.cast(log_scale, "float32")), -1)
-    edges = (np.arange(1, levels, dtype="float32") - 0.5) / (levels - 1)
+    edges = (ops.arange(1, levels, dtype="float32") - 0.5) / (levels - 1)
     parts = [
         ops.sum(ops.sigmoid((mu - edges[i : i + chunk]) * rate), -1)
         for i in range(0, levels - 1, chunk)

@@ -101,7 +101,7 @@ class Codebook(layers.Layer):
         - h (R, d): vectors
         - training (bool): as Keras passes it
         """
-        h = ops.stop_gradient(h)
+        h = ops.stop_gradient(ops.convert_to_tensor(h))
         if training and self.revive:
             self.start_dead_codes(h)
         tokens = nearest_code(h, self.vectors)
@@ -142,7 +142,7 @@ class TokenUse(keras.metrics.Metric):
     def update_state(self, tokens, sample_weight=None):
         "Counts tokens (n, *token_shape)."
         index = ops.reshape(ops.cast(tokens, "int32"), (-1, self.kinds))
-        index = ops.reshape(index + self.n_codes * np.arange(self.kinds, dtype="int32"), (-1,))
+        index = ops.reshape(index + self.n_codes * ops.arange(self.kinds, dtype="int32"), (-1,))
         ones = ops.ones_like(index, "float32")
         self.counts.assign_add(ops.segment_sum(ones, index, self.kinds * self.n_codes))
 
@@ -365,23 +365,24 @@ class FiniteScalarQuantizer(Quantizer):
 
     def grid(self):
         "Levels of each coordinate (m,), and the weight of its digit in the token (m,)."
-        return np.array(self.levels), np.cumprod((1, *self.levels[:-1]))
+        weight = np.cumprod((1, *self.levels[:-1]))
+        return [ops.convert_to_tensor(n, "int32") for n in (self.levels, weight)]
 
     def discretize(self, h, training=False):
         "Levels and tokens; no cost."
         levels, weight = self.grid()
-        half = (levels - 1).astype("float32") / 2
+        half = ops.cast(levels - 1, h.dtype) / 2
         u = half * (ops.tanh(ops.reshape(h, (-1, len(levels)))) + 1)
         digits = ops.round(u)
         z = straight_through(u, digits) / half - 1
-        tokens = ops.sum(ops.cast(digits, "int32") * weight.astype("int32"), axis=-1)
+        tokens = ops.sum(ops.cast(digits, "int32") * weight, axis=-1)
         return ops.reshape(z, (-1, h.shape[-1])), ops.reshape(tokens, (-1, self.per_place)), None
 
     def lookup(self, tokens):
         "Levels, (R, d)."
-        levels, weight = (n.astype("int32") for n in self.grid())
+        levels, weight = self.grid()
         digits = ops.cast(tokens[..., None] // weight % levels, "float32")
-        z = digits / ((levels - 1).astype("float32") / 2) - 1
+        z = digits / (ops.cast(levels - 1, "float32") / 2) - 1
         return ops.reshape(z, (-1, self.event_shape[-1]))
 
 # %% ../nbs/models/31_quantize.ipynb #1ca872d7

@@ -27,7 +27,7 @@ def unit(x):
     """
     x = ops.convert_to_tensor(x)
     square = ops.sum(x**2, axis=-1, keepdims=True)
-    first = np.eye(1, x.shape[-1], dtype="float32")[0]
+    first = ops.eye(1, x.shape[-1], dtype=x.dtype)[0]
     known = square > 1e-12
     return ops.where(known, x * ops.rsqrt(ops.where(known, square, 1.0)), first)
 
@@ -39,11 +39,11 @@ def log_gamma_rise(a, n):
     - n (int >= 0): half steps
     """
     a, m = ops.convert_to_tensor(a), n // 2
-    rise = ops.sum(ops.log(a[..., None] + np.arange(m, dtype="float32")), axis=-1)
+    rise = ops.sum(ops.log(a[..., None] + ops.arange(m, dtype=a.dtype)), axis=-1)
     if n % 2 == 0:
         return rise
     x = a + m
-    steps = x[..., None] + np.arange(8, dtype="float32")
+    steps = x[..., None] + ops.arange(8, dtype=x.dtype)
     y = x + 8.0
     series = 0.5 * ops.log(y) - (1 / 8 - (1 / 192 - 1 / (640 * y**2)) / y**2) / y
     return rise + series - ops.sum(ops.log1p(0.5 / steps), axis=-1)
@@ -56,11 +56,11 @@ def digamma_rise(a, n):
     - n (int >= 0): half steps
     """
     a, m = ops.convert_to_tensor(a), n // 2
-    rise = ops.sum(1.0 / (a[..., None] + np.arange(m, dtype="float32")), axis=-1)
+    rise = ops.sum(1.0 / (a[..., None] + ops.arange(m, dtype=a.dtype)), axis=-1)
     if n % 2 == 0:
         return rise
     x = a + m
-    steps = x[..., None] + np.arange(8, dtype="float32")
+    steps = x[..., None] + ops.arange(8, dtype=x.dtype)
     y = x + 8.0
     series = (1 / 2 + (1 / 8 - (1 / 64 - 1 / (128 * y**2)) / y**2) / y) / y
     return rise + series + ops.sum(0.5 / (steps * (steps + 0.5)), axis=-1)
@@ -75,6 +75,7 @@ def power_spherical_log_prob(z, mu, kappa):
 
     Source: De Cao and Aziz 2020, eq. 8.
     """
+    z, mu, kappa = (ops.convert_to_tensor(v) for v in (z, mu, kappa))
     b = (mu.shape[-1] - 1) / 2
     away = ops.minimum(0.25 * ops.sum((z - mu) ** 2, axis=-1), 1.0 - 1e-7)
     log_constant = 2 * b * math.log(2) + b * math.log(math.pi)
@@ -87,7 +88,7 @@ def power_spherical_kl(kappa, d):
     - kappa (...): concentrations
     - d (int): numbers of a code, so that the sphere has d - 1 dimensions
     """
-    b = (d - 1) / 2
+    kappa, b = ops.convert_to_tensor(kappa), (d - 1) / 2
     start = math.lgamma(2 * b) - math.lgamma(b)
     return log_gamma_rise(kappa + b, d - 1) - kappa * digamma_rise(kappa + b, d - 1) - start
 
@@ -99,9 +100,9 @@ def log_beta_draw(a, n, noise):
     - n (int >= 1): twice the second parameter
     - noise (..., beta_noise(n)): uniform numbers
     """
-    m = n // 2
+    a, m = ops.convert_to_tensor(a), n // 2
     log_u = ops.log(ops.clip(noise, 2.0**-24, 1.0 - 2.0**-24))
-    whole = a[..., None] + np.arange(m, dtype="float32")
+    whole = a[..., None] + ops.arange(m, dtype=a.dtype)
     log_b = ops.sum(log_u[..., :m] / whole, axis=-1)
     if n % 2:
         ratio = ops.expm1(-log_u[..., m] / (a + m)) * ops.cos(2 * math.pi * noise[..., m + 1]) ** 2
@@ -123,7 +124,8 @@ def turn(y, mu):
     - y (..., d): any vectors
     - mu (..., d): unit vectors
     """
-    first = np.eye(1, mu.shape[-1], dtype="float32")[0]
+    mu = ops.convert_to_tensor(mu)
+    first = ops.eye(1, mu.shape[-1], dtype=mu.dtype)[0]
     s = ops.where(mu[..., :1] < 0, -1.0, 1.0)
     w = mu + s * first
     along = ops.sum(w * y, axis=-1, keepdims=True)

@@ -87,7 +87,9 @@ class Posterior(Codes):
     def add_parameters(self):
         "The dense layer; its weights come with the first features."
         self.flatten = layers.Flatten()
-        self.heads = layers.Dense(self.head_size, name="heads", dtype="float32")
+        # The name differs from level to level: PyTorch tells the weights of a list apart by it.
+        name = f"{self.name}_heads"
+        self.heads = layers.Dense(self.head_size, name=name, dtype="float32")
 
     def given(self, features, *context, training=False):
         """q(z|x) as a value.
