@@ -21,7 +21,7 @@ from vaenb.levels import (
 from .likelihood import LevelLikelihood
 from .model import check_count
 
-# %% ../nbs/models/31_colour.ipynb #b1a0777f
+# %% ../nbs/models/31_colour.ipynb #4992144b
 @keras.saving.register_keras_serializable("vaenb")
 class DiscretizedLogisticMixture(LevelLikelihood):
     """A colour as a mixture of discretised logistics, each channel given the ones before it.
@@ -117,7 +117,8 @@ class DiscretizedLogisticMixture(LevelLikelihood):
             means.append(ops.mean(inside, axis=-1))
             u = ((rng.permutation(points) + 0.5) / points).astype("float32")
             known.append(ops.clip(m + s * np.log(u / (1 - u)), 0.0, 1.0))
-        return ops.sum(ops.exp(log_weight)[..., None] * ops.stack(means, axis=-1), axis=-2)
+        mean = ops.sum(ops.exp(log_weight)[..., None] * ops.stack(means, axis=-1), axis=-2)
+        return ops.clip(mean, 0.0, 1.0)
 
     def draw(self, features, seed):
         "One draw for each set of features: a component, then one channel after the other."
