@@ -35,6 +35,7 @@ _NAMES = {
         *("Categorical", "Poisson"),
     ],
     "count": ["NegativeBinomial", "ZeroInflatedNegativeBinomial"],
+    "colour": ["DiscretizedLogisticMixture", "patches"],
     "columns": ["Columns"],
     "table": ["Table", "from_table", "to_frame"],
     "missing": ["impute"],

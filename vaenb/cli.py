@@ -144,8 +144,8 @@ def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0)
 default = Settings()
 LIKELIHOOD_HELP = (
     "auto (the model's own, or one that fits the data), bernoulli, continuous-bernoulli, normal,"
-    " optimal-normal, discretized-logistic, beta-binomial, categorical; for counts poisson,"
-    " negative-binomial or zero-inflated."
+    " optimal-normal, discretized-logistic, beta-binomial, categorical; for colour images"
+    " logistic-mixture; for counts poisson, negative-binomial or zero-inflated."
 )
 
 

@@ -96,6 +96,11 @@ def check_model(model):
             f"compression needs the prior N(0, I), but this model has {model.prior}: use "
             "StandardNormal()"
         )
+    if not model.likelihood.factorized:
+        raise ValueError(
+            f"compression codes all numbers of an example at once, but those of {model.likelihood} "
+            "depend on one another: use DiscretizedLogistic()"
+        )
     if type(model.likelihood) not in MASSES:
         known = ", ".join(kind.__name__ for kind in MASSES)
         raise ValueError(

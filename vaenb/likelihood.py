@@ -218,6 +218,7 @@ class Likelihood(Conditional):
     link = "identity"  # what features are: "identity", "logit", "log" or "softmax"
     alike = False  # whether all coordinates (of a channel) have the same formula
     needs_mask = False  # whether `log_prob_each` takes the mask, too
+    factorized = True  # whether the coordinates are independent given the features
     support = "any real numbers"  # in words, for messages
 
     def feature_shape(self, event_shape):

@@ -26,6 +26,7 @@ from keras import tree
 import vaenb
 from . import likelihood as likelihoods
 from .backend import devices
+from .colour import DiscretizedLogisticMixture
 from .condition import Given, conditioned, known_values, rows_of, training_fields
 from .count import NegativeBinomial, ZeroInflatedNegativeBinomial
 from .data import NAMES, load, scale_levels
@@ -55,6 +56,7 @@ LIKELIHOODS = {
     "normal": lambda levels: likelihoods.Normal("learned"),
     "optimal-normal": lambda levels: likelihoods.Normal("optimal"),
     "discretized-logistic": lambda levels: likelihoods.DiscretizedLogistic(levels or 256),
+    "logistic-mixture": lambda levels: DiscretizedLogisticMixture(levels=levels or 256),
     "beta-binomial": lambda levels: likelihoods.BetaBinomial(levels or 256),
     "categorical": lambda levels: likelihoods.Categorical(levels or 256),
     "poisson": lambda levels: likelihoods.Poisson(),
