@@ -272,7 +272,8 @@ def is_array(x):
 
     - x: what was passed to `fit`
     """
-    return isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__")
+    sparse = hasattr(x, "toarray")  # a matrix of SciPy, which NumPy does not read by itself
+    return isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__") or sparse
 
 # %% ../nbs/foundations/04_field.ipynb #5f29c7a2
 READ_BY_BATCH = 2**28  # bytes, as float32, from which stored rows are not converted as a whole
@@ -286,6 +287,15 @@ def reads_by_batch(x):
     return hasattr(x, "stored") and 4 * x.size >= READ_BY_BATCH
 
 # %% ../nbs/foundations/04_field.ipynb #a0a1d837
+def _first(batches):
+    "The first batch of an iterator; ValueError where there is none."
+    for batch in batches:
+        return batch
+    raise ValueError(
+        "the stream is empty: it gave no batch, or a training before has used it up; make it anew"
+    )
+
+
 class _CheckedDataset(keras.utils.PyDataset):
     "A `PyDataset` whose batches are checked as they come."
 
@@ -318,7 +328,7 @@ def _checked_tf(dataset, check):
     "A `tf.data.Dataset` whose batches pass through `check` on the host."
     tf = sys.modules["tensorflow"]
     as_numpy = lambda batch: tree.map_structure(lambda a: a.numpy(), batch)  # noqa: E731
-    first = check(as_numpy(next(iter(dataset))))
+    first = check(as_numpy(_first(iter(dataset))))
     spec = dataset.element_spec
 
     def on_host(*arrays):
@@ -336,7 +346,7 @@ def _checked_tf(dataset, check):
 
 # %% ../nbs/foundations/04_field.ipynb #0a3f7669
 def _checked_generator(stream, check):
-    first = check(next(stream))
+    first = check(_first(stream))
 
     def batches():
         yield first
@@ -353,7 +363,7 @@ def checked_stream(stream, check):
     - check: function from a batch to the checked batch; raises a ValueError
     """
     if isinstance(stream, keras.utils.PyDataset):
-        check(stream[0])
+        check(_first(stream[i] for i in range(min(len(stream), 1))))
         return _CheckedDataset(stream, check)
     module = type(stream).__module__
     if "tensorflow" in sys.modules and module.startswith("tensorflow."):
