@@ -445,6 +445,10 @@ def test_other_models_and_data(browser, tmp_path, which):
     view = View(browser, file.as_uri(), 360, noun=noun)
     view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
     want, tolerance = model.decode(view.code()[None]), 2
+    words = view.el.inner_text()
+    if name == "vectors":  # one number: a strip with a histogram, neither circles nor ellipses
+        assert "stand on one another" in words and "short lines" in words
+        assert "circles" not in words and "ellipses" not in words
     if view.el.get_by_role("tab").count() == 3:
         assert (
             name == "atlas"
@@ -701,11 +705,13 @@ def test_draws_come_from_the_posterior_of_the_chosen_example(browser, page, trai
 def test_rows_have_names_and_values_and_series_are_lines(browser, tmp_path):
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(80, 3)) * [1, 10, 100]).astype("float32")
-    names = ["height (cm)", "weight (kg)", "a rather long name of a column"]
+    names = ["height (cm)", "weight (kg)", "MAXIMUM WAVELENGTH (MM)"]
     series = np.sin(np.arange(24) / 3 + rng.uniform(0, 6, (80, 1))).astype("float32")
+    both = np.stack([series, -series], axis=-1)  # a series of two channels
     for name, x, options, label in (
         ("row", rows, {"names": names}, "The row that the code stands for"),
         ("series", series, {"series": True}, "The series that the code stands for"),
+        ("series", both, {"series": True}, "The series that the code stands for"),
     ):
         model = VAE.for_data(x, latent_dim=2, network=dense((8,)))
         file = tmp_path / f"{name}.html"
@@ -721,6 +727,11 @@ def test_rows_have_names_and_values_and_series_are_lines(browser, tmp_path):
         if name == "row":
             assert facts["columns"]["names"] == names
             assert np.allclose(facts["columns"]["high"], rows.max(0))
+            edge = "c => [...c.getContext('2d').getImageData(0, 0, 2, c.height).data]"
+            edge = np.reshape(view.picture.evaluate(edge), (-1, 4))
+            assert len(np.unique(edge, axis=0)) == 1, "no name is cut at the edge"
+        else:
+            assert "each series" in view.page.locator(".lead").first.inner_text()
         assert view.el.get_by_role("img", name=label).count() == 1 and view.trouble == []
         view.page.close()
 

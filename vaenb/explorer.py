@@ -993,7 +993,8 @@ def explore_page(
     - title: str
     - the others: see `explorer_html`
     """
-    what = "image" if len(image_shape or model.image_shape) > 1 else "example"
+    image = len(image_shape or model.image_shape) > 1
+    what = "series" if series else "image" if image else "example"
     words = (
         f"A {type(model).__name__} describes each {what} with {model.latent_dim}"
         f" number{'s' * (model.latent_dim > 1)}. Move {'them' if model.latent_dim > 1 else 'it'}."
