@@ -774,9 +774,19 @@ def test_what_the_explorer_takes():
         ((x, [1, 2]), {}, "one label for each example"),
         (x, {"names": ["a"]}, "do not fit rows of 4"),
         (x, {"code_names": ["a"]}, "1 code_names do not fit a code of 2"),
+        (np.ma.masked_equal(x, x[3, 1]), {}, "NaN or infinite values, first in example 3"),
+        ((x, [None, *"abcdefgh"]), {}, "label of example 0 is missing"),
+        ((x, np.arange(9), np.arange(9)), {}, "differ in length or shape"),
+        (x, {"image_shape": "2x2"}, "must be a tuple of numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             explorer.view_facts(model, source, **options)
+    with pytest.raises(ValueError, match="not a str: load one from a file"):
+        explorer.view_facts("model.keras", x)
+    with pytest.raises(ValueError, match="dict from names to fitted samplers"):
+        explorer.LatentExplorer(model, x, samplers=["mixture"])
+    table = pytest.importorskip("pandas").DataFrame(x, columns=["size", "age", "dose", "rate"])
+    assert explorer.view_facts(model, table)["columns"]["names"] == list(table.columns)
 
 
 def linear(colours):

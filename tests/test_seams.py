@@ -100,6 +100,8 @@ def test_a_condition_is_saved_with_the_model(digits, tmp_path):
         (np.array(["none"] * 200), "'none', which the training data did not have"),
         (np.array([0] * 199), "199 values for 200"),
         (None, "without a condition"),
+        (np.ma.masked_equal(np.arange(200) % 3, 2), "holds None"),
+        ([None] * 200, "holds None"),
     ],
 )
 def test_a_wrong_condition_is_refused_in_one_sentence(condition, words):
@@ -795,6 +797,26 @@ def test_a_refused_stream_says_so_in_one_sentence(method, stream, words):
         getattr(model, method)(stream(), verbose=0)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_weights_survive_an_evaluation_that_is_interrupted():
+    """S3: Keras on JAX takes the weights out of the model while it evaluates."""
+    model = VAE(*pair(), latent_dim=2, likelihood=Normal(1.0))
+    model.compile("sgd")
+    before = [model.get_weights(), model.encode(X[:9])]
+
+    class Stop(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+        on_predict_batch_end = on_test_batch_end
+
+    for method in (model.evaluate, model.predict):
+        with pytest.raises(KeyboardInterrupt):
+            method(X, batch_size=20, callbacks=[Stop()], verbose=0)
+        for found, right in zip([model.get_weights(), model.encode(X[:9])], before):
+            for a, b in zip(found, right):
+                np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

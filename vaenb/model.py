@@ -161,17 +161,33 @@ def _settled(x):
     return np.where(seen, binarize(np.nan_to_num(x)), x).astype("float32")
 
 
+def _reattach(model, values):
+    """Gives the variables back that Keras on JAX took out of the model for a pass over the data.
+
+    Keras does so itself only where the pass ends; after an error or Ctrl-C the model would have no
+    weights.
+
+    - values: list of (variable, value) from before the pass
+    """
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()  # the state after the last step that was completed
+        for variable, value in values:
+            if getattr(variable, "_value", value) is None:
+                variable.assign(value)
+
+
 @contextlib.contextmanager
-def _own_words(model):
+def _own_words(model, values=()):
     """Inside, a refused batch raises its own error, not the one that a backend makes of it.
 
     TensorFlow reads a stream inside its graph, and reports what is raised there as an error of
-    many lines.
+    many lines. After any error the model has its weights.
     """
     model.refused = None
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        _reattach(model, values)
         if model.refused is None or model.refused is error:
             raise
         raise model.refused from None
@@ -987,7 +1003,8 @@ class LatentModel(keras.Model):
         if not self.compiled:
             self.compile()
         self.reset_seed()
-        with no_retracing_warnings(), _own_words(self):
+        values = [(v, v.value) for v in self.variables]
+        with no_retracing_warnings(), _own_words(self, values):
             return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, **options)
 
     def predict(self, x, batch_size=None, verbose="auto", *, condition=None, **options):
@@ -997,7 +1014,8 @@ class LatentModel(keras.Model):
         """
         self._check_numbers(batch_size)
         x = self._checked((x,), condition=condition)[0]
-        with no_retracing_warnings(), _own_words(self):
+        values = [(v, v.value) for v in self.variables]
+        with no_retracing_warnings(), _own_words(self, values):
             return super().predict(x, batch_size=batch_size, verbose=verbose, **options)
 
     # Saving
