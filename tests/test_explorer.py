@@ -379,6 +379,12 @@ def test_a_link_brings_the_view_back_and_a_mangled_one_does_no_harm(browser, pag
     )
     again.el.get_by_text("Take it along").click()
     assert again.el.get_by_label("The code as NumPy text").input_value() == code
+    assert "on this computer" in again.el.inner_text(), "a link to a file works here only"
+    copier = again.el.get_by_role("button", name="Copy link").element_handle()
+    copier.click()
+    copier.click()
+    again.page.wait_for_function("b => b.textContent === 'Copied'", arg=copier)
+    again.page.wait_for_function("b => b.textContent === 'Copy link'", arg=copier)
     again.page.close()
     for wrong in (
         link[:-30],

@@ -1055,11 +1055,11 @@ function takePart(app, picture) {
   const code = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The code as NumPy text" }), whole = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The state of this view" });
   const link = () => `${location.href.split("#")[0]}#${facts.id}=${encodeURIComponent(JSON.stringify({ ...state, selection: undefined }))}`;
   const enlarged = () => sheetOf([[picture]], 1);
-  const said = (button, work) => async () => { await work(); const text = button().textContent; button().textContent = "Copied"; setTimeout(() => { button().textContent = text; }, 900); };
-  const one = button("Copy", said(() => one, () => copy(code))), two = button(facts.live ? "Copy" : "Copy link", said(() => two, () => copy(whole)));
+  const copier = (name, control) => { const made = button(name, async () => { await copy(control); made.textContent = "Copied"; setTimeout(() => { made.textContent = name; }, 900); }); return made; };
+  const one = copier("Copy", code), two = copier(facts.live ? "Copy" : "Copy link", whole);
   return {
     el: h("details", { className: "take" }, h("summary", {}, "Take it along"), h("div", { className: "row" }, button("Save picture", () => save(enlarged(), "picture.png")), button("Save panel", () => { const image = app.panel().image(); if (image) save(image, "panel.png"); })),
-      h("label", {}, h("span", {}, "the code, for NumPy"), code), one, h("label", {}, h("span", {}, facts.live ? "the state: explorer.state = " : "a link that brings this view back"), whole), two),
+      h("label", {}, h("span", {}, "the code, for NumPy"), code), one, h("label", {}, h("span", {}, facts.live ? "the state: explorer.state = " : location.protocol === "file:" ? "a link that brings this view back, on this computer" : "a link that brings this view back"), whole), two),
     update() {
       code.value = `np.array([${state.z.map((v) => Number(v.toPrecision(6))).join(", ")}], dtype="float32")`;
       whole.value = facts.live ? JSON.stringify(state).replaceAll("true", "True").replaceAll("false", "False").replaceAll("null", "None") : link();
