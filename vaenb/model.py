@@ -60,12 +60,17 @@ def as_examples(x, name="x"):
 
     - x: as `vaenb.source.as_array` takes it: masked array, sparse matrix, data frame, list
     - name (str): what messages call it
+
+    Raises ValueError where something is not a number.
     """
     array = hasattr(x, "shape") and hasattr(x, "dtype") and not hasattr(x, "toarray")
     strange = getattr(getattr(x, "dtype", None), "kind", "f") in "OUScmM"
     if array and not strange and not isinstance(x, np.ma.MaskedArray):
         return x
-    values, absent = as_array(x, name)
+    try:
+        values, absent = as_array(x, name)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
     return values if absent is None else np.where(absent, np.nan, values.astype("float32"))
 
 
