@@ -182,7 +182,7 @@ def load_data(settings, gray=None):
         raise ValueError(f"{name} has a fixed size and levels: leave out {' and '.join(given)}")
     if "size" in given and not has_images(path):
         raise ValueError("size is for a folder of images: leave it out")
-    if takes_counts(settings) and path.is_file() and not has_images(path):
+    if takes_counts(settings) and name not in NAMES and not has_images(path):
         if "levels" in given:
             raise ValueError(
                 "levels scales integers to [0, 1], but this likelihood models counts: leave"
