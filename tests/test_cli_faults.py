@@ -149,6 +149,19 @@ def test_integers_are_explained_in_options_of_the_terminal(counts, tmp_path):
         out=tmp_path / "run",
     )
     assert both.exit_code == 2 and "leave levels out" in both.stderr
+    for name, values, words, python in (
+        ("floats", np.round(255 * X), "--levels 256", "Poisson()"),
+        ("gaps", np.where(X > 0.9, np.nan, X), "NaN", "missing=True"),
+    ):
+        np.save(tmp_path / f"{name}.npy", values.astype("float32"))
+        refused = call(
+            f"train --data {{data}} {TINY} --out {{out}}",
+            data=tmp_path / f"{name}.npy",
+            out=tmp_path / "run",
+        )
+        assert refused.exit_code == 2 and words in refused.stderr and python not in refused.stderr
+    refused = call("models nothing")
+    assert "such as ae, vae or vq-vae" in refused.stderr and len(refused.stderr) < 400
 
 
 def test_a_run_remembers_its_levels(tmp_path):
@@ -200,6 +213,52 @@ def test_a_run_remembers_the_size_of_its_images(tmp_path):
     assert np.load(tmp_path / "r.npy").shape == (1, 6, 6, 1)
     x = Run(tmp_path / "run").examples(tmp_path / "photo.png")[0, ..., 0]
     assert np.allclose(x[:, :2], 200 / 255, atol=5 / 255) and np.allclose(x[:, 4:], 0, atol=5 / 255)
+
+
+@pytest.mark.rotating
+def test_tables_and_archives_are_read_as_arrays_and_folders_are(tmp_path):
+    "Counts in a CSV, rows of it to reconstruct, and a zip archive of images with --size."
+    import io
+    import zipfile
+
+    from PIL import Image
+
+    from vaenb.run import Run
+
+    rng = np.random.default_rng(0)
+    x = rng.poisson(4.0, (60, 3))
+    rows = ["a,b,c,kind"] + [",".join(map(str, row)) + ",xy"[:2] for row in x]
+    (tmp_path / "counts.csv").write_text("\n".join(rows))
+    done(
+        f"train --data {{x}} --likelihood poisson {TINY} --out {{out}}",
+        x=tmp_path / "counts.csv",
+        out=tmp_path / "run",
+    )
+    run = Run(tmp_path / "run")
+    assert run.data().value_range == (0, x.max()) and run.data().columns == ("a", "b", "c")
+    assert np.array_equal(run.examples(tmp_path / "counts.csv"), x)
+    done(
+        "reconstruct {run} --file {file} --out {out}",
+        run=tmp_path / "run",
+        file=tmp_path / "counts.csv",
+        out=tmp_path / "r.npy",
+    )
+    assert np.load(tmp_path / "r.npy").shape == (60, 3)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for i in range(20):
+            memory = io.BytesIO()
+            Image.fromarray(np.full((12, 9), 10 * i, "uint8")).save(memory, "PNG")
+            archive.writestr(f"{i:02}.png", memory.getvalue())
+    done(
+        f"train --data {{x}} --size 6 {TINY} --out {{out}}",
+        x=tmp_path / "photos.zip",
+        out=tmp_path / "photos",
+    )
+    run = Run(tmp_path / "photos")
+    done("evaluate {run} --n-samples 2 --data {x}", run=run.folder, x=tmp_path / "photos.zip")
+    found = run.examples(tmp_path / "photos.zip")
+    assert found.shape == (20, 6, 6, 1)
+    assert np.allclose(found[:, 0, 0, 0], np.arange(20) * 10 / 255)
 
 
 def test_draws_from_the_likelihood(counts, tmp_path):

@@ -404,6 +404,10 @@ def test_sizes_are_numbers(tmp_path, size):
 def test_shares_are_numbers(share):
     assert len(data.from_arrays(np.eye(40), test=share).test) == 10
     assert len(data.from_arrays(np.eye(40), levels=np.int16(2), seed=np.int64(3)).train) == 28
+    for seed in ("a", -1, 0.5):
+        with pytest.raises(ValueError) as error:
+            data.from_arrays(np.eye(40), seed=seed)
+        assert f"seed is {seed!r}" in sentence(error)
 
 
 # Files of other programs

@@ -101,3 +101,5 @@ def test_data_without_the_condition_are_refused_in_a_sentence(name):
     model = vaenb.recipe(name, data, 2)
     (found,) = vaenb.diagnosis.diagnose(model, data.test.x[:20], n_samples=2)
     assert found.name == "data refused" and "condition" in found.evidence
+    with pytest.raises(ValueError, match="takes a Dataset or an array"):
+        vaenb.diagnosis.diagnose(model, "digits")

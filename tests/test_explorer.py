@@ -379,6 +379,12 @@ def test_a_link_brings_the_view_back_and_a_mangled_one_does_no_harm(browser, pag
     )
     again.el.get_by_text("Take it along").click()
     assert again.el.get_by_label("The code as NumPy text").input_value() == code
+    assert "on this computer" in again.el.inner_text(), "a link to a file works here only"
+    copier = again.el.get_by_role("button", name="Copy link").element_handle()
+    copier.click()
+    copier.click()
+    again.page.wait_for_function("b => b.textContent === 'Copied'", arg=copier)
+    again.page.wait_for_function("b => b.textContent === 'Copy link'", arg=copier)
     again.page.close()
     for wrong in (
         link[:-30],
@@ -445,6 +451,10 @@ def test_other_models_and_data(browser, tmp_path, which):
     view = View(browser, file.as_uri(), 360, noun=noun)
     view.changes(lambda: view.el.get_by_role("slider").first.press("End"), name="a slider")
     want, tolerance = model.decode(view.code()[None]), 2
+    words = view.el.inner_text()
+    if name == "vectors":  # one number: a strip with a histogram, neither circles nor ellipses
+        assert "stand on one another" in words and "short lines" in words
+        assert "circles" not in words and "ellipses" not in words
     if view.el.get_by_role("tab").count() == 3:
         assert (
             name == "atlas"
@@ -701,11 +711,13 @@ def test_draws_come_from_the_posterior_of_the_chosen_example(browser, page, trai
 def test_rows_have_names_and_values_and_series_are_lines(browser, tmp_path):
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(80, 3)) * [1, 10, 100]).astype("float32")
-    names = ["height (cm)", "weight (kg)", "a rather long name of a column"]
+    names = ["height (cm)", "weight (kg)", "MAXIMUM WAVELENGTH (MM)"]
     series = np.sin(np.arange(24) / 3 + rng.uniform(0, 6, (80, 1))).astype("float32")
+    both = np.stack([series, -series], axis=-1)  # a series of two channels
     for name, x, options, label in (
         ("row", rows, {"names": names}, "The row that the code stands for"),
         ("series", series, {"series": True}, "The series that the code stands for"),
+        ("series", both, {"series": True}, "The series that the code stands for"),
     ):
         model = VAE.for_data(x, latent_dim=2, network=dense((8,)))
         file = tmp_path / f"{name}.html"
@@ -721,6 +733,11 @@ def test_rows_have_names_and_values_and_series_are_lines(browser, tmp_path):
         if name == "row":
             assert facts["columns"]["names"] == names
             assert np.allclose(facts["columns"]["high"], rows.max(0))
+            edge = "c => [...c.getContext('2d').getImageData(0, 0, 2, c.height).data]"
+            edge = np.reshape(view.picture.evaluate(edge), (-1, 4))
+            assert len(np.unique(edge, axis=0)) == 1, "no name is cut at the edge"
+        else:
+            assert "each series" in view.page.locator(".lead").first.inner_text()
         assert view.el.get_by_role("img", name=label).count() == 1 and view.trouble == []
         view.page.close()
 
@@ -763,9 +780,19 @@ def test_what_the_explorer_takes():
         ((x, [1, 2]), {}, "one label for each example"),
         (x, {"names": ["a"]}, "do not fit rows of 4"),
         (x, {"code_names": ["a"]}, "1 code_names do not fit a code of 2"),
+        (np.ma.masked_equal(x, x[3, 1]), {}, "NaN or infinite values, first in example 3"),
+        ((x, [None, *"abcdefgh"]), {}, "label of example 0 is missing"),
+        ((x, np.arange(9), np.arange(9)), {}, "differ in length or shape"),
+        (x, {"image_shape": "2x2"}, "must be a tuple of numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             explorer.view_facts(model, source, **options)
+    with pytest.raises(ValueError, match="not a str: load one from a file"):
+        explorer.view_facts("model.keras", x)
+    with pytest.raises(ValueError, match="dict from names to fitted samplers"):
+        explorer.LatentExplorer(model, x, samplers=["mixture"])
+    table = pytest.importorskip("pandas").DataFrame(x, columns=["size", "age", "dose", "rate"])
+    assert explorer.view_facts(model, table)["columns"]["names"] == list(table.columns)
 
 
 def linear(colours):

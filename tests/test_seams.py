@@ -100,6 +100,8 @@ def test_a_condition_is_saved_with_the_model(digits, tmp_path):
         (np.array(["none"] * 200), "'none', which the training data did not have"),
         (np.array([0] * 199), "199 values for 200"),
         (None, "without a condition"),
+        (np.ma.masked_equal(np.arange(200) % 3, 2), "holds None"),
+        ([None] * 200, "holds None"),
     ],
 )
 def test_a_wrong_condition_is_refused_in_one_sentence(condition, words):
@@ -451,6 +453,34 @@ def test_a_decoder_that_ends_in_a_sigmoid_is_refused_by_a_vae():
         VAE(encoder, decoder, latent_dim=2, likelihood=Bernoulli())
 
 
+def test_an_activation_is_found_however_it_is_written():
+    """S4: a layer, an Activation, a function of Keras, behind a reshaping; and from_logits."""
+    encoder, _ = pair()
+
+    def decoder(end):
+        code = keras.Input((2,))
+        return keras.Model(code, end(layers.Dense(8)(code)))
+
+    ends = [
+        layers.Activation("sigmoid"),
+        keras.activations.sigmoid,
+        lambda h: ops.reshape(ops.sigmoid(h), (-1, 8)),
+        lambda h: layers.Reshape((8,))(keras.Sequential([layers.Activation("sigmoid")])(h)),
+    ]
+    for end in ends:
+        with pytest.raises(ValueError, match="ends in sigmoid"):
+            VAE(encoder, decoder(end), latent_dim=2, likelihood=Bernoulli())
+        made = Autoencoder(8, 2, network=(encoder, decoder(end)))
+        for kind in (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy):
+            with pytest.raises(ValueError, match="leave from_logits out"):
+                made.compile("sgd", kind(from_logits=True))
+            made.compile("sgd", kind())
+        assert made.output_activation == "auto"
+    made = Autoencoder(8, 2, network=(encoder, decoder(lambda h: h)))
+    made.compile("sgd", "binary_focal_crossentropy")
+    assert made.output_activation == "sigmoid"
+
+
 def test_contraction_shares_its_masks():
     """3: of a linear encoder behind dropout, E||J||^2 over masks is |W|^2 / keep."""
     keras.utils.set_random_seed(0)
@@ -750,6 +780,48 @@ def test_a_stream_is_checked_as_arrays_are(digits):
 
 
 @pytest.mark.parametrize(
+    "stream, words",
+    [
+        (lambda: (x for x in ()), "the stream is empty"),
+        (lambda: (X[i : i + 50].tolist() for i in range(0, 200, 50)), "a list of 50 parts"),
+        (lambda: (X[i : i + 50, : 8 - i // 150] for i in range(0, 200, 50)), r"shape \(7,\)"),
+        (lambda: (X[:50] / (i < 2) for i in range(4)), "NaN or infinite"),
+        (lambda: ((X[:50], X[:50], np.ones(5)) for _ in range(4)), "a weight of the stream"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*divide by zero", "ignore:.*shuffle=True")
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_a_refused_stream_says_so_in_one_sentence(method, stream, words):
+    """S3: also where a later batch is refused, inside the graph of a backend."""
+    model = VAE(*pair(), latent_dim=2, likelihood=Normal(1.0))
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=words) as refused:
+        getattr(model, method)(stream(), verbose=0)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_weights_survive_an_evaluation_that_is_interrupted():
+    """S3: Keras on JAX takes the weights out of the model while it evaluates."""
+    model = VAE(*pair(), latent_dim=2, likelihood=Normal(1.0))
+    model.compile("sgd")
+    before = [model.get_weights(), model.encode(X[:9])]
+
+    class Stop(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+        on_predict_batch_end = on_test_batch_end
+
+    for method in (model.evaluate, model.predict):
+        with pytest.raises(KeyboardInterrupt):
+            method(X, batch_size=20, callbacks=[Stop()], verbose=0)
+        for found, right in zip([model.get_weights(), model.encode(X[:9])], before):
+            for a, b in zip(found, right):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
     "call, words",
     [
         (lambda m: m.compile(metrics=["mae"]), "metrics"),
@@ -761,10 +833,31 @@ def test_a_stream_is_checked_as_arrays_are(digits):
         (lambda m: m.save("m.h5"), ".keras"),
         (lambda m: m.sample(0), "at least 1"),
         (lambda m: m.sample(2, seed=-1), "seed"),
+        (lambda m: m.sample(2, sampler="gmm"), "a fitted sampler"),
+        (lambda m: m.log_likelihood(X, 2, seed="a"), "seed is 'a'"),
+        (lambda m: m.fit(X, batch_size=0), "batch_size is 0"),
+        (lambda m: m.evaluate(X, batch_size=2.5), "batch_size is 2.5"),
+        (lambda m: m.predict(X, batch_size=0), "batch_size is 0"),
+        (lambda m: m.fit(X, epochs="3"), "epochs is '3'"),
+        (lambda m: m.fit(X, validation_split=-0.1), "validation_split is -0.1"),
+        (lambda m: m.fit(X, callbacks={"early": 1}), "list of Keras callbacks"),
+        (lambda m: m.fit(X, sample_weight=np.full(200, np.nan)), "finite numbers"),
+        (lambda m: m.fit(X, sample_weight="balanced"), "finite numbers"),
+        (lambda m: m.fit(data.from_arrays(X)), "pass its train.x"),
+        (lambda m: m.encode(X.astype(str)), "a model needs numbers"),
+        (lambda m: m.encode(X * 1j), "a model needs numbers"),
+        (lambda m: m.fit([[1.0, 2.0], [3.0]]), "differ in length or shape"),
+        (lambda m: m.fit(np.ma.masked_greater(X, 0.9)), "NaN"),
+        (lambda m: VAE.for_data(X, 2, likelihood="normal"), "a part such as Normal"),
+        (lambda m: VAE(*pair(), latent_dim=2, prior="normal"), "a part such as StandardNormal"),
+        (lambda m: VAE(*pair(), latent_dim=2, objective=ELBO), "a part such as ELBO"),
+        (lambda m: VAE.for_data(np.ma.masked_greater(X, 0.9), 2), "NaN"),
+        (lambda m: VAE.for_data("digits", 2), "a model needs numbers"),
+        (lambda m: VAE.for_data([[1.0, 2.0], [3.0]], 2), "differ in length or shape"),
     ],
 )
 def test_what_has_no_meaning_is_refused_at_the_call(call, words):
-    """S2, L2"""
+    """S2, S7, L1, L2, L3"""
     model = VAE(*pair(), latent_dim=2, likelihood=Normal(1.0))
     with pytest.raises((ValueError, TypeError), match=words) as refused:
         call(model)
@@ -802,6 +895,40 @@ def test_keras_arguments_do_what_keras_documents():
     out = ae.predict(X, verbose=0)
     assert np.isclose(found["mae"], np.abs(out - X).mean(), rtol=1e-4)
     assert np.isclose(found["loss"], ((out - X) ** 2).mean(), rtol=1e-4)
+
+
+def test_numbers_of_numpy_are_numbers():
+    """L1"""
+    model = VAE(*pair(), latent_dim=2, likelihood=Normal(1.0))
+    model.fit(X, batch_size=np.int64(100), epochs=np.int64(1), verbose=0)
+    right = model.sample(3, seed=1, temperature=0.5)
+    for seed in (np.int64(1), np.uint8(1)):
+        found = model.sample(np.int32(3), seed=seed, temperature=np.float32(0.5))
+        np.testing.assert_array_equal(found, right)
+
+
+def test_tables_and_sparse_matrices_are_read_as_data_are():
+    """S7 and L3: whatever holds the same numbers is the same example."""
+    sparse = pytest.importorskip("scipy.sparse")
+    x = np.where(X < 0.7, 0, X)
+    hidden = np.ma.masked_equal(x, 0)
+    model = VAE.for_data(sparse.csr_matrix(x), 2, network=dense([8]), likelihood=Normal(1.0))
+    model.compile(keras.optimizers.SGD(0.0))
+    right = model.evaluate(x, verbose=0, return_dict=True)["loss"]
+    same = [sparse.csr_matrix(x), sparse.coo_array(x), x.tolist(), x.astype(object)]
+    for given in same:
+        np.testing.assert_array_equal(model.encode(given), model.encode(x))
+        found = model.evaluate(given, given, verbose=0, return_dict=True)["loss"]
+        assert np.isclose(found, right, rtol=1e-6)
+    history = model.fit(same[0], batch_size=200, shuffle=False, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    known = {"network": dense([8]), "likelihood": Normal(1.0), "missing": True}
+    keras.utils.set_random_seed(0)
+    gaps = VAE.for_data(hidden, 2, **known)
+    keras.utils.set_random_seed(0)
+    nan = VAE.for_data(hidden.filled(np.nan), 2, **known)
+    for a, b in zip(gaps.get_weights(), nan.get_weights()):  # the first output: observed means
+        np.testing.assert_array_equal(a, b)
 
 
 def test_samples_of_the_likelihood_have_its_spread():

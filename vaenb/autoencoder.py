@@ -427,7 +427,7 @@ class Autoencoder(LatentModel):
         """
         given = keras.losses.get(loss) if isinstance(loss, str) else loss
         name = getattr(given, "__name__", type(given).__name__).lower().replace("_", "")
-        crossentropy = "binarycrossentropy" in name or "bce" == name
+        crossentropy = name in ("binarycrossentropy", "bce", "binaryfocalcrossentropy")
         self.loss_of_logits = (
             crossentropy
             and bool(getattr(given, "from_logits", False))
@@ -436,6 +436,11 @@ class Autoencoder(LatentModel):
         makes_chances = (
             self.likelihood.link != "identity" or last_activation(self.decoder) == "sigmoid"
         )
+        if self.loss_of_logits and last_activation(self.decoder) == "sigmoid":
+            raise ValueError(
+                "the decoder ends in sigmoid, but a loss with from_logits=True applies it itself: "
+                "leave from_logits out, or end the decoder without an activation"
+            )
         if crossentropy and self.output_activation == "auto" and not makes_chances:
             self.output_activation = "sigmoid"
         super().compile(optimizer, loss, **kwargs)

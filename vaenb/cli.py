@@ -60,6 +60,15 @@ def _prepare(settings):
         text = re.sub(r"\blevels=(\d+)", r"--levels \1", str(error))
         text = text.replace("size=(h, w)", "--size with one number")
         text = text.replace(
+            ", or pass missing=True where they mean that a value was not observed", ""
+        )
+        text = re.sub(
+            r"divide by the largest possible value \(x / \d+ for (\d+) grey levels\)"
+            r", or use Poisson\(\)",
+            r"pass --levels \1 if these are grey levels, or --likelihood poisson",
+            text,
+        )
+        text = text.replace(
             "x.astype('float32') to keep them as they are", "--likelihood poisson to model counts"
         )
         raise Mistake(text) from error

@@ -263,13 +263,21 @@ class PerExampleLoss(keras.losses.Loss):
 
 # %% ../nbs/foundations/13_compiled.ipynb #a8055f5a
 def check_weight(weight, n, name="sample_weight"):
-    """The weights as (n,) float32; ValueError where there is not one for each example.
+    """The weights as (n,) float32; ValueError where there is not one number for each example.
 
     - weight: (n,) or (n, 1)
     - n (int): examples
     - name (str): what the message calls them
     """
-    weight = np.asarray(weight, "float32")
+    try:
+        weight = np.asarray(weight, "float32")
+    except (TypeError, ValueError):
+        weight = np.array(np.nan)
+    if not np.isfinite(weight).all():
+        raise ValueError(
+            f"{name} holds something other than finite numbers: give one weight for each example, "
+            "0 where it is to be left out"
+        )
     if weight.shape not in ((n,), (n, 1)):
         raise ValueError(
             f"{name} has shape {weight.shape}, but there are {n} examples: give one weight for "

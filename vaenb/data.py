@@ -209,6 +209,8 @@ def split_rows(n, val=0.1, test=0.2, labels=None, seed=0):
 
     Raises ValueError for rows that do not exist or overlap, and where none are left for training.
     """
+    if seed is not None and not (isinstance(seed, (int, np.integer)) and seed >= 0):
+        raise ValueError(f"seed is {seed!r}, but it must be a whole number of at least 0")
     rng = np.random.default_rng(seed)
     left = rng.permutation(n)
     if labels is not None:

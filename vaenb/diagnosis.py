@@ -845,6 +845,11 @@ def diagnose(model, data, history=None, n_samples=1000, n_examples=1000, seed=0)
 
     The cause that explains most comes first, followed by its consequences.
     """
+    if isinstance(data, (str, bytes)):
+        raise ValueError(
+            f"diagnose takes a Dataset or an array, not the name {data!r}: load the data first, "
+            "for example vaenb.data.digits()"
+        )
     m = measure(model, data, history, n_samples, n_examples, seed)
     return sort_causes([finding for find in FINDERS if (finding := find(m))])
 

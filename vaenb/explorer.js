@@ -371,10 +371,13 @@ function drawFrame(target, frame, facts, dark) {
   target.getContext("2d").putImageData(pixels, 0, 0);
 }
 
+/** Whether an example is shown as a table of names, bars and values. */
+const tabular = (facts) => facts.shape.length === 1 && !facts.series && facts.shape[0] <= 24;
+
 /** Numbers as bars, or a series as one line for each channel; on a large canvas with names and values. */
 function drawBars(target, values, facts, dark) {
   if (facts.series) { drawLines(target, values, facts, dark); return; }
-  if (target.large && values.length <= 24) { drawTable(target, values, facts, dark); return; }
+  if (target.large && tabular(facts)) { drawTable(target, values, facts, dark); return; }
   const { low, high } = facts.columns, w = Math.max(2 * values.length, 160), ht = Math.round(w / 2), context = target.getContext("2d");
   Object.assign(target, { width: w, height: ht });
   const y = (v, i) => ht * (1 - clamp((v - low[i]) / (high[i] - low[i] || 1), 0, 1)), wide = w / values.length;
@@ -393,15 +396,19 @@ function drawTable(target, values, facts, dark) {
   context.font = "17px system-ui, sans-serif";
   context.textBaseline = "middle";
   values.forEach((v, i) => {
-    const y = line * (i + 0.5) + 2, x = (u) => 190 + 190 * clamp((u - low[i]) / (high[i] - low[i] || 1), 0, 1), zero = x(clamp(0, low[i], high[i]));
+    const y = line * (i + 0.5) + 2, x = (u) => 218 + 162 * clamp((u - low[i]) / (high[i] - low[i] || 1), 0, 1), zero = x(clamp(0, low[i], high[i]));
     context.fillStyle = dark ? "#2a2e34" : "#eceae3";
-    context.fillRect(190, y - 7, 190, 14);
+    context.fillRect(218, y - 7, 162, 14);
     context.fillStyle = dark ? "#7cc4dc" : "#0b5c74";
     context.fillRect(Math.min(x(v), zero), y - 7, Math.max(2, Math.abs(x(v) - zero)), 14);
     context.fillStyle = inkOf(dark);
     context.textAlign = "right";
-    const name = names ? names[i] : `x[${i}]`;
-    context.fillText(name.length > 20 ? `${name.slice(0, 19)}\u2026` : name, 182, y);
+    let name = names ? names[i] : `x[${i}]`;
+    if (context.measureText(name).width > 206) { // as much of it as fits
+      while (name.length > 1 && context.measureText(`${name}\u2026`).width > 206) name = name.slice(0, -1);
+      name += "\u2026";
+    }
+    context.fillText(name, 210, y);
     context.textAlign = "left";
     context.fillText(Number.isFinite(v) ? String(Number(v.toPrecision(4))).replace("-", "\u2212") : "missing", 388, y);
   });
@@ -416,7 +423,7 @@ function drawLines(target, values, facts, dark) {
   const x = (t) => edge + ((w - 2 * edge) * t) / (n - 1 || 1), y = (v) => ht - edge - (ht - 2 * edge) * clamp((v - low) / (high - low || 1), 0, 1);
   if (low < 0 && high > 0) { context.fillStyle = dark ? "#3d4147" : "#d3cfc3"; context.fillRect(0, y(0), w, w / 320); }
   range(c).forEach((k) => {
-    context.strokeStyle = c === 1 ? (dark ? "#7cc4dc" : "#0b5c74") : classColour(k, c, dark);
+    context.strokeStyle = c === 1 ? (dark ? "#7cc4dc" : "#0b5c74") : classColour(dark ? k + 2 : k, c, dark); // the dark palette begins with two greys
     context.lineWidth = w / 120;
     context.beginPath();
     range(n).forEach((t) => context.lineTo(x(t), y(values[t * c + k])));
@@ -440,7 +447,7 @@ function picturePart(app) {
   const decode = newest(async (z) => app.draw(shown, (await app.decode([z]))[0]), app.fail);
   const keep = (name) => () => app.set({ [name]: [...state.z] });
   return {
-    el: h("div", { className: "picture" }, shown, norm, h("div", { className: "buttons" },
+    el: h("div", { className: tabular(facts) ? "picture listed" : "picture" }, shown, norm, h("div", { className: "buttons" },
       button("Random", () => app.random()), button("Reset", () => app.set({ z: [...facts.mean] })),
       button("Keep as A", keep("a")), button("Keep as B", keep("b")))),
     canvas: shown,
@@ -551,9 +558,10 @@ function mapPart(app) {
     return [sight.x + half() * (2 * (event.clientX - box.left) / box.width - 1), sight.y + half() * (1 - 2 * (event.clientY - box.top) / box.height)];
   };
   const fill = newest(async (key, stale) => {
-    const grid = range(GRID * GRID).map((i) => at(sight.x + half() * ((2 * (i % GRID) + 1) / GRID - 1), sight.y + half() * (1 - (2 * Math.floor(i / GRID) + 1) / GRID)));
+    const cells = range(GRID * GRID).slice(d === 1 ? -GRID : 0); // one number is decoded along its axis only
+    const grid = cells.map((i) => at(sight.x + half() * ((2 * (i % GRID) + 1) / GRID - 1), sight.y + half() * (1 - (2 * Math.floor(i / GRID) + 1) / GRID)));
     if (backKey !== key) back = [];
-    await app.decodeMany(grid, (i, frame) => { back[i] = Object.assign(back[i] || document.createElement("canvas"), {}); app.draw(back[i], frame); paint(); }, stale);
+    await app.decodeMany(grid, (k, frame) => { const i = cells[k]; back[i] = back[i] || document.createElement("canvas"); app.draw(back[i], frame); paint(); }, stale);
     backKey = key;
   }, app.fail);
   const colour = (i, dark) => facts.classes ? classColour(facts.labels[i], facts.classes.length, dark) : facts.labels ? `hsl(${240 - 200 * (facts.labels[i] - facts.label_range[0]) / (facts.label_range[1] - facts.label_range[0] || 1)} 60% 50%)` : dark ? "#7cc4dc" : "#0b5c74";
@@ -564,7 +572,7 @@ function mapPart(app) {
     context.imageSmoothingEnabled = false;
     if (state.plane.background) { // pale, so that the points stay the foreground
       const cell = w / GRID, side = Math.round(0.84 * cell);
-      context.globalAlpha = 0.5;
+      context.globalAlpha = d === 1 ? 1 : 0.5;
       back.forEach((c, i) => context.drawImage(c, Math.round((i % GRID + 0.08) * cell), Math.round((Math.floor(i / GRID) + 0.08) * cell), side, side));
     }
     if (facts.circles && d > 1) for (const r of [1, 2]) {
@@ -617,7 +625,7 @@ function mapPart(app) {
   function words(context, ratio, ink, paper) {
     const [across, up] = axisNames(), w = target.width, halo = (text, x, y) => { context.strokeText(text, x, y); context.fillText(text, x, y); };
     Object.assign(context, { font: `${11.5 * ratio}px system-ui, sans-serif`, lineWidth: 3 * ratio, strokeStyle: paper, fillStyle: ink, textAlign: "right" });
-    halo(across, w - 6 * ratio, w - 6 * ratio);
+    halo(across, w - 6 * ratio, w - (d === 1 && state.plane.background ? w / GRID : 0) - 6 * ratio);
     context.save();
     context.rotate(-Math.PI / 2);
     halo(up, -6 * ratio, 13 * ratio);
@@ -652,7 +660,7 @@ function mapPart(app) {
     context.lineWidth = 4 * ratio;
     context.strokeStyle = paper;
     context.fillStyle = ink;
-    [["A", steps[0]], ["B", steps[32]]].forEach(([name, [x, y]]) => { const px = clamp(toX(x) + 6 * ratio, 2, target.width - 14 * ratio), py = clamp(toY(y) - 6 * ratio, 14 * ratio, target.height - 3); context.strokeText(name, px, py); context.fillText(name, px, py); });
+    [["A", steps[0]], ["B", steps[32]]].filter(([, [x, y]]) => Math.max(Math.abs(x - sight.x), Math.abs(y - sight.y)) <= 1.02 * half()).forEach(([name, [x, y]]) => { const px = clamp(toX(x) + 6 * ratio, 2, target.width - 14 * ratio), py = clamp(toY(y) - 6 * ratio, 14 * ratio, target.height - 3); context.strokeText(name, px, py); context.fillText(name, px, py); });
   }
   function marker(context, [x, y], ratio, dark) {
     const edge = 9.5 * ratio, px = clamp(toX(x), edge, target.width - edge), py = clamp(toY(y), edge, target.height - edge);
@@ -788,7 +796,7 @@ function mapPart(app) {
   return {
     name: "Map", target, image: () => target, fit,
     el: h("div", {}, h("p", { className: "lead" }, "Drag anywhere: the model draws what lies there."), h("div", { className: "row" }, facts.axes ? field("view", view) : null, d > 2 && !facts.chart ? pair : null, d > 2 && !facts.chart ? check("other dimensions stay", rest) : null, check("decoded background", ground)),
-      h("div", { className: "map-box" }, target, hint), h("div", { className: "row tools" }, field("dragging", hand), zoomers, again), legend, selection, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles ? "The circles hold one and two standard deviations of the prior. " : ""}${facts.chart ? "The chart holds the whole sphere, and equal areas are equally likely; its left edge meets its right edge. " : ""}A dot is an example: point at it to see it, press it to encode it. ${facts.spread ? "The ellipses hold one and two standard deviations of q(z | x) of the example that was chosen last. " : ""}The dashed line is the way from A to B.`)),
+      h("div", { className: "map-box" }, target, hint), h("div", { className: "row tools" }, field("dragging", hand), zoomers, again), legend, selection, h("p", { className: "quiet" }, `${facts.points} of the ${facts.split} examples. ${facts.circles && d > 1 ? "The circles hold one and two standard deviations of the prior. " : ""}${facts.chart ? "The chart holds the whole sphere, and equal areas are equally likely; its left edge meets its right edge. " : ""}A dot is an example: point at it to see it, press it to encode it. ${d === 1 ? "Dots of nearly the same number stand on one another, so that their height counts examples. " : ""}${facts.spread ? `The ${d === 1 ? "short lines" : "ellipses"} hold one and two standard deviations of q(z | x) of the example that was chosen last. ` : ""}The dashed line is the way from A to B.`)),
     update(changed) {
       view.value = state.plane.pca ? "pca" : "dims";
       pair.hidden = Boolean(state.plane.pca);
@@ -1047,11 +1055,11 @@ function takePart(app, picture) {
   const code = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The code as NumPy text" }), whole = h("textarea", { readOnly: true, rows: 2, spellcheck: false, "aria-label": "The state of this view" });
   const link = () => `${location.href.split("#")[0]}#${facts.id}=${encodeURIComponent(JSON.stringify({ ...state, selection: undefined }))}`;
   const enlarged = () => sheetOf([[picture]], 1);
-  const said = (button, work) => async () => { await work(); const text = button().textContent; button().textContent = "Copied"; setTimeout(() => { button().textContent = text; }, 900); };
-  const one = button("Copy", said(() => one, () => copy(code))), two = button(facts.live ? "Copy" : "Copy link", said(() => two, () => copy(whole)));
+  const copier = (name, control) => { const made = button(name, async () => { await copy(control); made.textContent = "Copied"; setTimeout(() => { made.textContent = name; }, 900); }); return made; };
+  const one = copier("Copy", code), two = copier(facts.live ? "Copy" : "Copy link", whole);
   return {
     el: h("details", { className: "take" }, h("summary", {}, "Take it along"), h("div", { className: "row" }, button("Save picture", () => save(enlarged(), "picture.png")), button("Save panel", () => { const image = app.panel().image(); if (image) save(image, "panel.png"); })),
-      h("label", {}, h("span", {}, "the code, for NumPy"), code), one, h("label", {}, h("span", {}, facts.live ? "the state: explorer.state = " : "a link that brings this view back"), whole), two),
+      h("label", {}, h("span", {}, "the code, for NumPy"), code), one, h("label", {}, h("span", {}, facts.live ? "the state: explorer.state = " : location.protocol === "file:" ? "a link that brings this view back, on this computer" : "a link that brings this view back"), whole), two),
     update() {
       code.value = `np.array([${state.z.map((v) => Number(v.toPrecision(6))).join(", ")}], dtype="float32")`;
       whole.value = facts.live ? JSON.stringify(state).replaceAll("true", "True").replaceAll("false", "False").replaceAll("null", "None") : link();
@@ -1077,6 +1085,7 @@ const CSS = `
 @container (max-width: 41.99rem) { /* the picture stays in sight while the hand is elsewhere */
   .left { display: contents; } .right { order: 1; } .sliders { order: 2; } .picture { position: sticky; top: 0; z-index: 1; display: grid; grid-template-columns: minmax(0, min(38%, 11rem)) minmax(0, 1fr); gap: 0.2rem 0.8rem; align-items: center; background: var(--paper); padding: 0.5rem 0; border-bottom: 1px solid var(--line); }
   .picture > canvas { grid-row: span 2; } .picture .gauge { align-self: end; } .picture .buttons { display: grid; grid-template-columns: 1fr 1fr; align-self: start; margin: 0; }
+  .picture.listed { position: static; grid-template-columns: minmax(0, 1fr); } .picture.listed > canvas { max-width: 22rem; }
 }
 @media (max-height: 26rem) { .picture { position: static !important; } } /* zoomed in, nothing may cover the rest */
 p { margin: 0.35rem 0; } .quiet, small { color: var(--quiet); font-size: 12.5px; }
@@ -1086,7 +1095,7 @@ canvas { display: block; width: 100%; } .frame { image-rendering: pixelated; bor
 .scale { position: relative; height: 8px; border-radius: 4px; background: linear-gradient(90deg, var(--mark), var(--line) 60%, #c0622b); } .scale i { position: absolute; top: -4px; width: 4px; height: 16px; margin-left: -2px; border-radius: 2px; background: var(--ink); box-shadow: 0 0 0 1.5px var(--paper); }
 .lead { font-weight: 600; margin: 0 0 0.5rem; }
 .picture > canvas { max-width: 17rem; border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
-.buttons, .row { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: end; } .buttons { margin-top: 0.5rem; } .row { margin: 0 0 0.6rem; } .condition { margin: 0.6rem 0 0; }
+.buttons, .row { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: end; } .buttons { margin-top: 0.5rem; column-gap: 0.3rem; } .row { margin: 0 0 0.6rem; } .condition { margin: 0.6rem 0 0; }
 button, select, input[type=number], textarea { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.6rem; }
 input[type=file] { font: inherit; color: var(--quiet); max-width: 100%; } ::file-selector-button { font: inherit; color: var(--ink); background: var(--panel); border: 1px solid var(--line); border-radius: 6px; min-height: 30px; padding: 0.15rem 0.6rem; margin-right: 0.6rem; cursor: pointer; }
 button { cursor: pointer; } button:hover { border-color: var(--mark); }
@@ -1099,8 +1108,8 @@ input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] {
 .name { display: grid; line-height: 1.25; padding-bottom: 3px; background: linear-gradient(var(--mark), var(--mark)) left bottom / var(--share) 2px no-repeat; white-space: nowrap; }
 .name small { font-size: 11.5px; } .called { color: var(--mark); overflow: hidden; text-overflow: ellipsis; }
 summary { cursor: pointer; color: var(--quiet); padding: 0.3rem 0; font-size: 12.5px; }
-.tabs { display: flex; flex-wrap: wrap; gap: 0.15rem; border-bottom: 1px solid var(--line); margin-bottom: 0.8rem; }
-.tabs button { background: none; border: 0; border-bottom: 3px solid transparent; border-radius: 0; padding: 0.25rem 0.45rem; color: var(--quiet); }
+.tabs { display: flex; flex-wrap: wrap; gap: 0.05rem; border-bottom: 1px solid var(--line); margin-bottom: 0.8rem; }
+.tabs button { background: none; border: 0; border-bottom: 3px solid transparent; border-radius: 0; padding: 0.25rem 0.3rem; color: var(--quiet); }
 .tabs button[aria-selected=true] { border-bottom-color: var(--mark); color: var(--ink); font-weight: 600; }
 .map { max-width: 32rem; aspect-ratio: 1; touch-action: pan-y; cursor: crosshair; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; margin: 0 auto; }
 .map-box { position: relative; max-width: 32rem; margin: 0 auto; } .hint { position: absolute; z-index: 2; pointer-events: none; margin: 12px; padding: 0.3rem 0.5rem; display: grid; gap: 0.2rem; justify-items: center; font-size: 12.5px; background: var(--paper); border: 1px solid var(--line); border-radius: 6px; } .hint canvas { width: 72px; image-rendering: pixelated; }

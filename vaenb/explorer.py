@@ -30,8 +30,10 @@ from .condition import rows_of, x_of
 from .data import Split
 from .distribution import IndependentNormal
 from .evaluation import unit_relevance
-from .field import EncodedCondition
+from .field import EncodedCondition, check_finite
+from .model import as_examples
 from .plot import code_axes, image_grid
+from .source import column_names, missing_values
 from .sphere import chart_place, on_sphere
 from .vae import StandardNormal
 
@@ -183,11 +185,17 @@ def as_dataset(source, image_shape=None):
         labels = None
         if isinstance(source, tuple) and len(source) == 2:
             source, labels = source
-        x = np.asarray(x_of(source), "float32")
+        x, columns = x_of(source), column_names(x_of(source))
+        x = np.asarray([] if x is None else as_examples(x, "the data"), "float32")
         if not x.ndim or not len(x):
             raise ValueError("the explorer needs at least one example, but the data hold none")
         if labels is not None:
-            labels = np.asarray(labels)
+            absent, labels = missing_values(labels), np.asarray(labels)
+            if absent.any():
+                raise ValueError(
+                    f"the label of example {int(absent.reshape(-1).argmax())} is missing: give"
+                    " such examples a class of their own, such as 'unknown', or leave them out"
+                )
             if labels.shape != (len(x),):
                 raise ValueError(
                     f"there are {len(x)} examples, but the labels have the shape {labels.shape}:"
@@ -203,7 +211,7 @@ def as_dataset(source, image_shape=None):
             "range": (0.0, 1.0) if 0 <= low and high <= 1 else (low, high),
             "levels": None,
             "classes": None if labels is None else [str(value) for value in values],
-            "names": None,
+            "names": columns,
             "condition": source.get("condition") if isinstance(source, dict) else None,
             "factors": None,
         }
@@ -223,6 +231,10 @@ def as_dataset(source, image_shape=None):
 
 
 def _shown_shape(shape, event_shape):
+    if not all(isinstance(n, (int, np.integer)) for n in shape):
+        raise ValueError(
+            f"image_shape is {shape}, but it must be a tuple of numbers, (h, w) or (h, w, c)"
+        )
     if math.prod(shape) != math.prod(event_shape):
         raise ValueError(
             f"image_shape {tuple(shape)} does not fit examples of shape {tuple(event_shape)}: both"
@@ -420,12 +432,19 @@ def view_facts(
 
     Returns dict that JSON can hold.
     """
+    if not hasattr(model, "latent_dim"):
+        raise ValueError(
+            f"the explorer shows a VAE or an Autoencoder, not a {type(model).__name__}: load one"
+            " from a file with vaenb.load_model"
+        )
     if not isinstance(model.latent_dim, int):
         raise ValueError(
             f"the explorer shows codes that are lists of numbers, but a code of this model has the "
             f"shape {model.latent_dim}: show model.decode(z) with vaenb.plot.image_grid"
         )
     known = as_dataset(source, None if series else image_shape)
+    if not hasattr(source, "train"):  # before the rows are mixed, so that the right one is named
+        check_finite(known["examples"].x, "the data", getattr(model, "missing", False))
     some = np.random.default_rng(0).permutation(len(known["examples"]))
     event = known["examples"].x.shape[1:]
     shape, rows = _shown_shape(known["shape"], event), some[:n_points]
@@ -844,6 +863,11 @@ class LatentExplorer(_View):
         series=False,
         code_names=None,
     ):
+        if not isinstance(samplers or {}, dict):
+            raise ValueError(
+                f"samplers is a {type(samplers).__name__}, but it must be a dict from names to"
+                " fitted samplers, such as {'mixture': MixtureSampler().fit(model.encode(x))}"
+            )
         options = {"names": names, "series": series, "code_names": code_names}
         facts = view_facts(model, dataset, image_shape, **options)
         self.model, self.known = model, as_dataset(dataset, None if series else image_shape)
@@ -993,7 +1017,8 @@ def explore_page(
     - title: str
     - the others: see `explorer_html`
     """
-    what = "image" if len(image_shape or model.image_shape) > 1 else "example"
+    image = len(image_shape or model.image_shape) > 1
+    what = "series" if series else "image" if image else "example"
     words = (
         f"A {type(model).__name__} describes each {what} with {model.latent_dim}"
         f" number{'s' * (model.latent_dim > 1)}. Move {'them' if model.latent_dim > 1 else 'it'}."

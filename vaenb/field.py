@@ -139,32 +139,45 @@ def check_batch(fields, data, name="x"):
 # %% ../nbs/foundations/04_field.ipynb #4cb13014
 def _column_spec(name, values):
     """What a column holds: the values of a category, or the mean and std of a number."""
-    values = np.asarray(values)
+    values, what = np.asarray(values), name if name.startswith("condition") else f"condition {name}"
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
-            raise ValueError(
-                f"condition {name} holds NaN or infinite values: remove these examples"
-            )
+            raise ValueError(f"{what} holds NaN or infinite values: remove these examples")
         return {"name": name, "mean": float(values.mean()), "std": float(values.std()) or 1.0}
-    if any(v is None or v != v for v in values.tolist()):
-        raise ValueError(f"condition {name} has a missing value: remove these examples, or name it")
+    if any(_is_absent(v) for v in values.tolist()):
+        raise ValueError(f"{what} has a missing value: remove these examples, or name it")
     known = sorted({_plain(v) for v in values.tolist()}, key=lambda v: (str(type(v)), v))
     return {"name": name, "values": known}
 
 
+def _is_absent(value):
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+
+
 def _plain(value):
-    if isinstance(value, bool) or isinstance(value, str):
+    if value is None or isinstance(value, (bool, str)):
         return value
+    if isinstance(value, float) and value.is_integer():  # a whole number that a table made a float
+        return int(value)
     return int(value) if isinstance(value, (int, np.integer)) else str(value)
+
+
+def _values(column):
+    "A column as an array; what a mask declares absent is None, whatever lies below."
+    if not np.ma.is_masked(column):
+        return np.asarray(column)
+    values = np.ma.getdata(column).astype(object)
+    values[np.ma.getmaskarray(column)] = None
+    return values
 
 
 def _columns_of(condition):
     """Name -> (n,) values of a condition: an array (n,) or (n, k), a dict, or a data frame."""
     if hasattr(condition, "columns") and hasattr(condition, "__getitem__"):
-        return {str(c): np.asarray(condition[c]) for c in condition.columns}
+        return {str(c): _values(condition[c]) for c in condition.columns}
     if isinstance(condition, dict):
-        return {str(c): np.asarray(v) for c, v in condition.items()}
-    values = np.asarray(condition)
+        return {str(c): _values(v) for c, v in condition.items()}
+    values = _values(condition)
     if values.ndim == 0:
         values = values[None]
     if values.ndim == 1:
@@ -248,11 +261,11 @@ class Condition:
             return ((numbers - column["mean"]) / column["std"])[:, None].astype("float32")
         index = {value: i for i, value in enumerate(column["values"])}
         plain = [_plain(v) for v in values.tolist()]
-        unseen = next((v for v in plain if v not in index), None)
-        if unseen is not None or None in plain:
+        unseen = [v for v in plain if v not in index]
+        if unseen:
             known = ", ".join(repr(v) for v in column["values"][:8])
             raise ValueError(
-                f"{column['name']} holds {unseen!r}, which the training data did not have: "
+                f"{column['name']} holds {unseen[0]!r}, which the training data did not have: "
                 f"known are {known}{', ...' if len(index) > 8 else ''}"
             )
         return np.eye(len(index), dtype="float32")[[index[v] for v in plain]]
@@ -272,7 +285,8 @@ def is_array(x):
 
     - x: what was passed to `fit`
     """
-    return isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__")
+    sparse = hasattr(x, "toarray")  # a matrix of SciPy, which NumPy does not read by itself
+    return isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__") or sparse
 
 # %% ../nbs/foundations/04_field.ipynb #5f29c7a2
 READ_BY_BATCH = 2**28  # bytes, as float32, from which stored rows are not converted as a whole
@@ -286,6 +300,15 @@ def reads_by_batch(x):
     return hasattr(x, "stored") and 4 * x.size >= READ_BY_BATCH
 
 # %% ../nbs/foundations/04_field.ipynb #a0a1d837
+def _first(batches):
+    "The first batch of an iterator; ValueError where there is none."
+    for batch in batches:
+        return batch
+    raise ValueError(
+        "the stream is empty: it gave no batch, or a training before has used it up; make it anew"
+    )
+
+
 class _CheckedDataset(keras.utils.PyDataset):
     "A `PyDataset` whose batches are checked as they come."
 
@@ -318,7 +341,7 @@ def _checked_tf(dataset, check):
     "A `tf.data.Dataset` whose batches pass through `check` on the host."
     tf = sys.modules["tensorflow"]
     as_numpy = lambda batch: tree.map_structure(lambda a: a.numpy(), batch)  # noqa: E731
-    first = check(as_numpy(next(iter(dataset))))
+    first = check(as_numpy(_first(iter(dataset))))
     spec = dataset.element_spec
 
     def on_host(*arrays):
@@ -336,7 +359,7 @@ def _checked_tf(dataset, check):
 
 # %% ../nbs/foundations/04_field.ipynb #0a3f7669
 def _checked_generator(stream, check):
-    first = check(next(stream))
+    first = check(_first(stream))
 
     def batches():
         yield first
@@ -353,7 +376,7 @@ def checked_stream(stream, check):
     - check: function from a batch to the checked batch; raises a ValueError
     """
     if isinstance(stream, keras.utils.PyDataset):
-        check(stream[0])
+        check(_first(stream[i] for i in range(min(len(stream), 1))))
         return _CheckedDataset(stream, check)
     module = type(stream).__module__
     if "tensorflow" in sys.modules and module.startswith("tensorflow."):

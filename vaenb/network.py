@@ -622,12 +622,15 @@ def last_activation(model):
 
     - model: a Keras model; layers that only reshape are passed over
     """
-    passed = (layers.Reshape, layers.Flatten, layers.InputLayer, layers.Dropout)
-    for layer in reversed(getattr(model, "layers", [])):
+    passed = ("Reshape", "Flatten", "InputLayer", "Dropout")  # layers, or functions of keras.ops
+    for layer in reversed(getattr(model, "operations", None) or getattr(model, "layers", [])):
         if isinstance(layer, keras.Model):
             return last_activation(layer)
-        if isinstance(layer, passed):
+        if type(layer).__name__ in passed:
             continue
+        if not isinstance(layer, layers.Layer):  # a function of keras.ops, such as ops.sigmoid
+            name = type(layer).__name__.lower()
+            return "exponential" if name == "exp" else name
         if isinstance(layer, (layers.ReLU, layers.LeakyReLU, layers.Softmax)):
             return type(layer).__name__.lower()
         return getattr(getattr(layer, "activation", None), "__name__", "linear")

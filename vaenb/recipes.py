@@ -449,8 +449,10 @@ def find_recipe(name):
     """
     if name in RECIPES:
         return RECIPES[name]
-    *others, last = difflib.get_close_matches(str(name), RECIPES, n=3) or list(RECIPES)
+    *others, last = difflib.get_close_matches(str(name), RECIPES, n=3) or [None]
     names = f"{', '.join(others)} or {last}" if others else last
+    if last is None:
+        names = "one of vaenb.RECIPES, which `vaenb models` lists, such as ae, vae or vq-vae"
     raise ValueError(f"there is no recipe {name!r}: choose {names}")
 
 # %% ../nbs/models/40_recipes.ipynb #06ff22d4

@@ -27,7 +27,7 @@ from .block import Ordered, content_with_blocks, length, permutation
 from .condition import x_of
 from .file import locked, write_atomic
 from .hosts import bytes_from_first, is_first, number_of_processes
-from .model import LatentModel
+from .model import LatentModel, check_weight
 
 # %% ../nbs/using/70_training.ipynb #6784aa28
 def epoch_order(arrays, seed, epoch):
@@ -469,8 +469,8 @@ def _check_options(options):
 
 def _prepared(model, x, y, weight):
     """The arrays x, (x, y) or (x, y, weight), and the model compiled and built for them."""
-    if isinstance(x, dict) and isinstance(model, LatentModel):
-        x = model.check_data(x)  # a dict of fields, or x alone
+    if isinstance(model, LatentModel) and (isinstance(x, dict) or hasattr(x, "toarray")):
+        x = model.check_data(x)  # a dict of fields, or x alone; a sparse matrix becomes an array
     fields = isinstance(x, dict) and isinstance(model, LatentModel)
     eager = isinstance(x, np.ndarray) or hasattr(x, "to_numpy") or ops.is_tensor(x) or fields
     if not eager and not (hasattr(x, "shape") and hasattr(x, "__getitem__")):
@@ -483,16 +483,9 @@ def _prepared(model, x, y, weight):
     elif eager:
         x = ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
     if weight is not None:
-        weight = np.asarray(weight, "float32")
-        n = length(x)
-        if weight.shape not in ((n,), (n, 1)):
-            raise ValueError(
-                f"sample_weight has shape {weight.shape}, but there are {n} examples:"
-                f" give one weight for each, shape ({n},)"
-            )
+        weight = check_weight(weight, length(x))
         if y is None:
             y = x["x"] if fields else x
-        weight = weight.reshape(n)
     if isinstance(model, LatentModel) and not model.compiled:
         model.compile()
     if not isinstance(model, LatentModel) and getattr(model, "steps_per_execution", 1) != 1:

@@ -30,6 +30,7 @@ from vaenb.model import (
     LatentModel,
     aside,
     check_count,
+    check_part,
     check_seed,
     directed_mean,
     probe,
@@ -464,6 +465,9 @@ class VAE(LatentModel):
         climb=None,
         **kwargs,
     ):
+        check_part(posterior, "posterior", "DiagonalNormal()")
+        check_part(prior, "prior", "StandardNormal()")
+        check_part(objective, "objective", "ELBO()")
         super().__init__(encoder, decoder, latent_dim, likelihood or Bernoulli(), **kwargs)
         first = Level(prior or StandardNormal(), posterior or DiagonalNormal(), merge, climb)
         self.levels = [first.bind(self.code_shape), *(level.bind() for level in levels)]
