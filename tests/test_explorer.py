@@ -586,6 +586,22 @@ def test_a_dark_page_is_printed_in_light_ink(browser, page):
     view.page.close()
 
 
+def test_forced_colours_show_what_is_chosen(browser, page):
+    view = View(browser, page.as_uri())
+    tab = view.el.locator(".tabs button[aria-selected=true]")
+    outline = "e => getComputedStyle(e).outlineStyle + ' ' + getComputedStyle(e).outlineWidth"
+    assert tab.evaluate(outline) != "solid 2px"
+    view.page.emulate_media(forced_colors="active")
+    assert tab.evaluate(outline) == "solid 2px"
+    kept = "e => getComputedStyle(e).forcedColorAdjust"
+    assert view.el.locator(".chip i").first.evaluate(kept) == "none"  # colours are its meaning
+    view.tab("Your image")
+    offered = view.el.locator("input[type=file]").get_attribute("accept")
+    assert "image/png" in offered and "svg" not in offered  # an SVG is refused
+    assert view.trouble == []
+    view.page.close()
+
+
 def test_a_dot_names_its_example_and_is_encoded_when_it_is_pressed(browser, page, trained):
     model, digits = trained
     view = View(browser, page.as_uri())

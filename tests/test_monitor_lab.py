@@ -140,6 +140,14 @@ history = vae.fit(digits.train.x, epochs=5000, batch_size=128, callbacks=[Monito
         )
         looked = float(re.search(r"after ([\d.]+) epochs", caption.inner_text())[1])
         assert looked <= first
+        panel.get_by_text(re.compile(r"about \d+ (s|min|h) left")).wait_for()
+        corner = (
+            "document.querySelector('.vaenb-monitor canvas').getContext('2d')"
+            ".getImageData(0, 0, 1, 1).data[0]"
+        )
+        assert page.page.evaluate(corner) == 255
+        page.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+        page.wait(f"{corner} === 20")  # the images, too, are chalk on slate
         await_epoch(page, 5)
         assert panel.get_by_role("button").all_inner_texts() == ["Pause", "Stop"]
         assert "validation" not in panel.inner_text()
