@@ -139,8 +139,7 @@ def test_a_resume_goes_on_in_the_same_run_of_mlflow(tmp_path):
 
 
 @pytest.mark.rotating
-def test_mlflow_in_a_database_and_behind_a_server(tmp_path):
-    """With the server only where its packages are installed."""
+def test_mlflow_in_a_database(tmp_path):
     mlflow = mlflow_or_skip("sqlalchemy", "alembic")
     place, run = f"sqlite:///{tmp_path / 'runs.db'}", tmp_path / "run"
     more = ["--epochs", "2", "--out", run, "--track", f"mlflow:{place}"]
