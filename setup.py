@@ -16,7 +16,7 @@ extras = {
     name: cfg[f"{name}_requirements"].split()
     for name in (
         *("tensorflow", "jax", "torch"),
-        *("table", "compression", "data", "export", "lab", "dev"),
+        *("table", "compression", "data", "export", "tracking", "lab", "dev"),
     )
 }
 

@@ -44,6 +44,7 @@ _NAMES = {
     "compression": ["compress", "decompress"],
     "network": ["dense", "conv", "resnet"],
     "training": ["fit_resumable"],
+    "tracking": ["tracked"],
     "monitor": ["Monitor"],
     "diagnosis": ["diagnose"],
     "disentanglement": ["disentanglement_scores", "unit_factors"],

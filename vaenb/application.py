@@ -201,6 +201,7 @@ def describe_run(folder):
     shape = " x ".join(map(str, data["image_shape"]))
     sizes = ", ".join(f"{split} {n:,}" for split, n in data["examples"].items())
     parts = ("network", "likelihood", "posterior", "prior", "objective", "penalties")
+    tracked = "{to}, {run}".format(**config["tracking"]) if "tracking" in config else ""
     score = "log p(x)" if "prior" in model else "log p(x|z)"
     lines = {
         "model": settings.model,
@@ -208,6 +209,7 @@ def describe_run(folder):
         **{part: model[part] for part in parts if part in model},
         "weights": f"{model['weights']:,}",
         "training": f"{training['epochs']} epochs ({training['ended']})",
+        **({"tracked in": tracked} if tracked else {}),
         "made by": ", ".join(f"{k} {v}" for k, v in versions.items()),
         **(_scores(metrics) if metrics else {score: f"not measured yet: vaenb evaluate {folder}"}),
         "repeat with": f"vaenb train --out RUN {_command(settings)}",

@@ -95,7 +95,7 @@ def _measure(made, data, model, settings):
     typer.echo(show(made.complete()))
 
 
-def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0):
+def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0, track=None):
     """Trains into the folder, or resumes a training into it, and measures the run.
 
     Of several processes the first one does; the others take part in the training.
@@ -106,8 +106,12 @@ def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0)
     start("jax" if hosts else backend)
     from vaenb import run
     from vaenb.hosts import bytes_from_first, join_hosts, leave_hosts
+    from vaenb.tracking import check_tracker
     from vaenb.training import StateError
 
+    if track not in (None, "none") and not process:
+        with mistakes(ValueError, ImportError, OSError):
+            check_tracker(track)
     if hosts:
         with mistakes(ConnectionError, ValueError):
             join_hosts(hosts.split(","), process)
@@ -118,12 +122,14 @@ def _train(out, overwrite, settings, backend, resume=False, hosts="", process=0)
             "a time limit does not stop several processes at the same step: leave out --max-minutes"
         )
     data, model = _prepare(settings)
+    kinds = (OSError, ImportError, FloatingPointError, StateError)
     typer.echo(_describe(settings, data, model))
-    with progress("training") as tell, mistakes(OSError, FloatingPointError, StateError):
+    with progress("training") as tell, mistakes(*kinds):
         if process:
             run.follow(settings, (data, model), tell)
         else:
-            made = run.train(out, None if resume else settings, overwrite, (data, model), tell)
+            asked = None if resume else settings
+            made = run.train(out, asked, overwrite, (data, model), tell, track)
     leave_hosts()
     if process:
         typer.echo(f"Process {process} has done its part; the first one writes the run.")
@@ -227,6 +233,13 @@ def train(
         ),
     ] = None,
     process: Annotated[int, option("With --hosts: the number of this one.", min=0)] = 0,
+    track: Annotated[
+        Optional[str],
+        optional(
+            "Where the losses are written, too: mlflow:URI, tensorboard:FOLDER, trackio:PROJECT.",
+            metavar="NAME:PLACE",
+        ),
+    ] = None,
 ):
     "Train a model and write a run: model, configuration, history, metrics, pictures."
     given = locals()
@@ -234,19 +247,21 @@ def train(
         raise Mistake("--process is the number of one of several: name them with --hosts")
     chosen = [name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"]
     if resume:
-        together = ("resume", "backend", "hosts", "process")
+        together = ("resume", "backend", "hosts", "process", "track")
         others = [name for name in chosen if name not in together]
         if others:
             words = ", ".join(f"--{name.replace('_', '-')}" for name in others)
             raise Mistake(f"--resume takes everything from {resume}: leave out {words}")
         found = (None, backend) if hosts and process else _unfinished(resume, backend)
-        return _train(resume, False, *found, resume=True, hosts=hosts, process=process)
+        how = {"resume": True, "hosts": hosts, "process": process, "track": track}
+        return _train(resume, False, *found, **how)
     for name in ("data", "out"):
         if name not in chosen:
             raise Mistake(f"--{name} is missing: see `vaenb train --help`")
     settings = {f.name: given[f.name] for f in fields(Settings)}
     settings |= {"hidden": _widths(hidden), "options": assignments(options)}
-    _train(out, overwrite, Settings(**settings), backend, hosts=hosts, process=process)
+    how = {"hosts": hosts, "process": process, "track": track}
+    _train(out, overwrite, Settings(**settings), backend, **how)
 
 # %% ../nbs/using/78_cli.ipynb #adbeb4e0
 def open_run(folder, backend=None):

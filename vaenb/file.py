@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['IDX_TYPES', 'MNIST_SHA256', 'MNIST_MIRRORS', 'gunzip', 'read_idx', 'write_atomic', 'locked', 'checked_idx',
-           'cache_folder', 'download_mnist', 'mnist_file', 'record_folder', 'copy_book']
+           'cache_folder', 'download_mnist', 'mnist_file', 'hub_name', 'hub_errors', 'record_folder', 'copy_book']
 
 # %% ../nbs/foundations/08_file.ipynb #1c9022a3
 import contextlib
 import gzip
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -217,6 +218,38 @@ def mnist_file(stem):
             if path.is_file():
                 return checked_idx(path.read_bytes(), stem, path)
     return download_mnist(stem)
+
+# %% ../nbs/foundations/08_file.ipynb #87hf0001
+def hub_name(path):
+    """The OWNER/NAME in hf://OWNER/NAME, a model on the Hugging Face Hub; None for another path.
+
+    - path (str or Path): of a file, or a name on the Hub
+
+    Raises ValueError where the name is none.
+    """
+    if not str(path).startswith("hf:"):
+        return None
+    found = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)", str(path))
+    if not found:
+        raise ValueError(f"{path} is not a name on the Hub: write hf://OWNER/NAME, as a str")
+    return found[1]
+
+
+@contextlib.contextmanager
+def hub_errors(path, done):
+    """Inside, an error of the network or of the Hub becomes a ConnectionError of one sentence.
+
+    - path: the name on the Hub, for the message
+    - done (str): what did not happen: uploaded or downloaded
+    """
+    try:
+        yield
+    except OSError as error:  # those of huggingface_hub are of this kind
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConnectionError(
+            f"{path} cannot be {done} ({reason}): check the name, the network, and that you are"
+            " logged in, with `hf auth login`"
+        ) from error
 
 # %% ../nbs/foundations/08_file.ipynb #5e0a7d36
 def record_folder():

@@ -49,6 +49,7 @@ from vaenb.field import (
     is_array,
     reads_by_batch,
 )
+from .file import hub_errors, hub_name
 from .likelihood import Normal, flip, likelihood_for
 from .network import check_pair, joint_networks, last_activation, network_for
 from .shapes import ceil_div
@@ -1026,7 +1027,14 @@ class LatentModel(keras.Model):
     # Saving
 
     def save(self, filepath, *args, **kwargs):
-        "Keras's `save`, to a .keras file; ValueError for another ending."
+        """Keras's `save`, to a .keras file, or to the Hugging Face Hub as hf://OWNER/NAME.
+
+        Raises ValueError for another name, ImportError without the package `huggingface_hub`, and
+        ConnectionError where the Hub does not take it.
+        """
+        if hub_name(filepath):
+            with hub_errors(filepath, "uploaded"):
+                return super().save(filepath, *args, **kwargs)
         if not str(filepath).endswith(".keras"):
             raise ValueError(f"{filepath} does not end in .keras: save the model as name.keras")
         return super().save(filepath, *args, **kwargs)

@@ -10,6 +10,7 @@ import difflib
 import inspect
 import os
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import keras
@@ -21,6 +22,7 @@ from .bottleneck import BatchTopK, JumpReLU, Matryoshka, TopK, dictionary
 from .categorical import CategoricalVAE, ComponentNormal, SemiSupervised
 from .condition import named_condition
 from .count import NegativeBinomial
+from .file import hub_errors, hub_name
 from .hierarchy import bottom_up, ladder
 from .likelihood import Normal
 from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, StickingTheLanding
@@ -550,15 +552,20 @@ def _loading_error(path, error):
 def load_model(path, custom_objects=None, safe_mode=True):
     """The model that `model.save(path)` wrote.
 
-    - path: of a .keras file
+    - path: of a .keras file, or hf://OWNER/NAME on the Hugging Face Hub
     - custom_objects (dict): name -> class or function, for layers of your own
     - safe_mode (bool): False runs the code of Lambda layers in the file; only for trusted files
 
-    Raises FileNotFoundError, or ValueError that says what is missing or that it is damaged.
+    Raises FileNotFoundError, or ValueError that says what is missing or that it is damaged; of the
+    Hub, ImportError without the package `huggingface_hub`, ConnectionError where it has no answer.
     """
-    if not os.path.isfile(path):
+    on_hub, options = hub_name(path), {"custom_objects": custom_objects, "safe_mode": safe_mode}
+    if not (on_hub or os.path.isfile(path)):
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        return keras.saving.load_model(path, custom_objects=custom_objects, safe_mode=safe_mode)
+        with hub_errors(path, "downloaded") if on_hub else nullcontext():
+            return keras.saving.load_model(path, **options)
     except Exception as error:  # zipfile, h5py and Keras each raise their own
+        if on_hub and isinstance(error, (ImportError, ConnectionError)):
+            raise
         raise ValueError(_loading_error(path, error)) from error

@@ -495,7 +495,31 @@ def follow(settings, prepared=None, tell=None):
     return fit(model, data, settings, tell)[0]
 
 
-def train(folder, settings=None, overwrite=False, prepared=None, tell=None):
+def _record_of(config):
+    """The parameters of a tracked run: what was asked for, and what came of it; a dict."""
+    plain = {k: v for k, v in config["settings"].items() if v is not None and v != {}}
+    parts = {f"model.{k}": v for k, v in config["model"].items()}
+    versions = {f"version.{k}": v for k, v in config["versions"].items()}
+    found = {**plain, **parts, "backend": config["backend"], **versions}
+    return {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in found.items()}
+
+
+def _tracker_of(folder, track, resume):
+    """Where a training is tracked, and the record that it goes on with; None each if there is none.
+
+    A resumed training goes on in its record unless `track` names another tracker, or is "none".
+    """
+    from vaenb.tracking import split_tracker
+
+    before = read_json(unfinished(folder)[0] / "config.json").get("tracking") if resume else None
+    if track == "none" or not (track or before):
+        return None, None
+    if not track or before and before["to"] == ":".join(split_tracker(track)):
+        return before["to"], before["run"]
+    return track, None
+
+
+def train(folder, settings=None, overwrite=False, prepared=None, tell=None, track=None):
     """Trains and writes the folder, without metrics and pictures; returns the `Run`.
 
     - folder: of the run
@@ -503,18 +527,28 @@ def train(folder, settings=None, overwrite=False, prepared=None, tell=None):
     - overwrite (bool): whether a run that is there may be replaced
     - prepared: what `prepare` returned for these settings
     - tell: function (share, text), see `Watch`
+    - track (str): of a tracker, as `vaenb.tracking.split_tracker` takes it; a resumed training
+      goes on where it was tracked, unless this names another place or is "none"
     """
+    from vaenb.tracking import tracked
+
     resume = settings is None
     settings = unfinished(folder)[1] if resume else settings
+    to, record = _tracker_of(folder, track, resume)
     with draft_run(folder, overwrite, resume) as draft:
         data, model = prepared or prepare(settings)
-        write_json(draft / "config.json", describe(settings, data, model))
-        start = time.monotonic()
-        try:
-            history, reason = fit(model, data, settings, tell, path=draft / CHECKPOINT)
-        except FloatingPointError:  # in the first epoch: no trained weights to keep
-            (draft / CHECKPOINT).unlink()
-            raise
+        config = describe(settings, data, model)
+        with tracked(to, Path(folder).name, record, _record_of(config)) as tracker:
+            about = {"tracking": {"to": tracker.to, "run": tracker.record.run}} if tracker else {}
+            write_json(draft / "config.json", config | about)
+            start, also = time.monotonic(), [tracker] if tracker else []
+            try:
+                history, reason = fit(model, data, settings, tell, also, draft / CHECKPOINT)
+            except FloatingPointError:  # in the first epoch: no trained weights to keep
+                (draft / CHECKPOINT).unlink()
+                raise
+            if tracker:
+                tracker.complete(history, resumable=reason == "interrupted")
         seconds = round(time.monotonic() - start, 1)
         with alone():
             model.save(draft / "model.keras")
@@ -524,7 +558,7 @@ def train(folder, settings=None, overwrite=False, prepared=None, tell=None):
             "seconds": seconds,
             "ended": reason or "all epochs done",
         }
-        write_json(draft / "config.json", describe(settings, data, model, **facts))
+        write_json(draft / "config.json", describe(settings, data, model, **facts) | about)
     if reason != "interrupted":
         (Path(folder).expanduser() / CHECKPOINT).unlink()
     return Run(folder)

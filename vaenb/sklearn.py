@@ -10,8 +10,10 @@ __all__ = ['NAMES', 'seeded', 'new_likelihood', 'VAEEstimator', 'VAETransformer'
 import contextlib
 import random
 import tempfile
+import threading
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -40,23 +42,35 @@ from .run import LIKELIHOODS
 from .vae import ELBO, VAE
 
 # %% ../nbs/using/76_sklearn.ipynb #a3b3416d
+_ONE_FIT = threading.RLock()
+
+
 @contextlib.contextmanager
 def seeded(seed):
     """Inside, weights, draws and the order of batches depend on the seed alone.
 
-    Keras and this library seed themselves from Python's and NumPy's global generators; both are
-    as before afterwards.
+    Keras and this library seed themselves with `randint` of Python's and of NumPy's global
+    generator. Both are as before afterwards, and other threads that draw from them change nothing
+    here; of several threads that fit, one waits for the other.
 
     - seed (int): from 0 to 2**31 - 1
     """
-    before = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
+    with _ONE_FIT, contextlib.ExitStack() as stack:
+        before = random.getstate(), np.random.get_state()
+        stack.callback(np.random.set_state, before[1])
+        stack.callback(random.setstate, before[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        thread, own = threading.get_ident(), (random.Random(seed), np.random.RandomState(seed))
+        for module, generator in zip((random, np.random), own):
+            draw, others = generator.randint, module.randint
+
+            def randint(*args, draw=draw, others=others, **options):
+                mine = threading.get_ident() == thread
+                return (draw if mine else others)(*args, **options)
+
+            stack.enter_context(mock.patch.object(module, "randint", randint))
         yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
 
 # %% ../nbs/using/76_sklearn.ipynb #1f62a801
 NAMES = ("normal", "bernoulli", "continuous-bernoulli", "poisson", "negative-binomial")
