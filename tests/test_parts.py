@@ -36,12 +36,14 @@ CROSS = [(by, of, case) for by in BACKENDS for of in BACKENDS if by != of for ca
 
 def work(backend, task, folder, names):
     """Trains or loads the named cases, all in one fresh process that cannot see other backends."""
+    # One thread for an operation: TensorFlow splits a large sum among those that are free.
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1"}
     blocked = [other for other in ("tensorflow", "jax", "torch") if other != backend]
     done = subprocess.run(
         [sys.executable, WORKER, backend, task, folder, ",".join(names), *blocked],
         capture_output=True,
         text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, **quiet},
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

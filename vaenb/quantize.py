@@ -372,7 +372,7 @@ class FiniteScalarQuantizer(Quantizer):
         "Levels and tokens; no cost."
         levels, weight = self.grid()
         half = ops.cast(levels - 1, h.dtype) / 2
-        u = half * (ops.tanh(ops.reshape(h, (-1, len(levels)))) + 1)
+        u = half * (ops.tanh(ops.reshape(h, (-1, len(self.levels)))) + 1)
         digits = ops.round(u)
         z = straight_through(u, digits) / half - 1
         tokens = ops.sum(ops.cast(digits, "int32") * weight, axis=-1)
