@@ -64,16 +64,17 @@ def test_draws_keep_to_their_example_and_condition(kind):
     """With k draws each level meets the state and the condition of its own row: the terms of an
     example are the same alone and among others."""
     model = made(kind, below=(3,), condition=LABELS, prior=ConditionalNormal())
+    random = np.random.default_rng(1)  # one for all: names depend on earlier tests
     for v in model.trainable_variables:
-        v.assign(v + 0.1 * np.random.default_rng(len(v.path)).normal(size=v.shape))
+        v.assign(v + 0.1 * random.normal(size=v.shape))
     last = model.prior.network.layers[-1].kernel
-    last.assign(last + np.random.default_rng(0).normal(size=last.shape))
+    last.assign(last + random.normal(size=last.shape))
     among = level_kl(model, X[:6], 400, condition=LABELS[:6])
     for i in (0, 4):
         alone = level_kl(model, X[i : i + 1], 4000, condition=LABELS[i : i + 1])[0]
         other = level_kl(model, X[i : i + 1], 4000, condition=LABELS[i + 1 : i + 2])[0]
-        assert np.allclose(among[i], alone, rtol=0.1, atol=0.25), (among[i], alone)
-        assert abs(alone[0] - other[0]) > 0.2, (alone, other)
+        assert np.allclose(among[i], alone, rtol=0.1, atol=0.15), (among[i], alone)
+        assert abs(alone[0] - other[0]) > 0.5, (alone, other)
     one = made(kind, below=(3,))
     log_w = one.run("log_weights", X, n_samples=7)
     assert log_w.shape == (60, 7) and len(np.unique(log_w)) > 400
