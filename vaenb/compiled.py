@@ -232,6 +232,7 @@ class CompiledMethods:
         if key not in self.steps:
             step = MethodStep(self.model, method, options)
             step.compile(jit_compile=pays_for_xla(self.model, 10**9 if long else 0))
+            step.built = True  # otherwise Keras first runs it uncompiled on JAX
             self.steps[key] = step
         return self.steps[key]
 
