@@ -8,6 +8,7 @@ __all__ = ['LEAST_ROWS', 'MOST_ROWS', 'MOST_COLUMNS', 'chosen_rows', 'read_parqu
 
 # %% ../nbs/using/77_opening.ipynb #e1d26011
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ def read_source(path, most=MOST_ROWS, seed=0):
     kind, found = file_kind(path) if path.is_file() else "", {}
     if kind == "parquet":
         some, n = read_parquet_rows(path, most, seed)
+        import_module("pyarrow").default_memory_pool().release_unused()  # some 200 MB
         backend = installed_backend()
         return read_table(some.to_pandas() if backend == "pandas" else some), {}, n
     if kind == "csv":
