@@ -42,6 +42,7 @@ _NAMES = {
     "series": ["conv1d", "windows", "pad_series"],
     "feature": ["probe_accuracy"],
     "compression": ["compress", "decompress"],
+    "lossy": ["ScaleHyperprior", "start_linear", "compress_lossy", "decompress_lossy"],
     "network": ["dense", "conv", "resnet"],
     "training": ["fit_resumable"],
     "tracking": ["tracked"],
