@@ -129,7 +129,7 @@ def alternatives(rule, model, data, callbacks, size="auto", jit="auto", work=1e4
     on_cpu = all(name.startswith("cpu") for name in devices())
     if backend == "torch" or not on_cpu or not can_run_in_blocks(model, data, []):
         return []
-    sizes, jits = [rule.size], [rule.jit]
+    sizes, jits = [rule.size], [rule.jit if jit == "auto" else jit]
     free = size == "auto" and can_run_in_blocks(model, data, callbacks)
     if free and all(map(content_with_blocks, callbacks)):
         if backend == "tensorflow" or has_convolutions(model):
@@ -193,7 +193,8 @@ def processor():
     facts = facts.read_text(errors="replace") if facts.is_file() else ""
     named = re.search(r"^model name\s*:\s*(.+)$", facts, re.M)
     usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    limits = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "XLA_FLAGS", "TF_XLA_FLAGS")
+    threads = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    limits = (*threads, "XLA_FLAGS", "TF_XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS")
     return {
         "name": named[1] if named else platform.processor() or platform.machine(),
         "cores": len(usable),
