@@ -75,7 +75,7 @@ def prefer(monkeypatch, **wanted):
 
     def invented(plans, *args, **kwargs):
         alike = [all(getattr(p, k) == v for k, v in wanted.items()) for p in plans]
-        return {p: 2.0 - like for p, like in zip(plans, alike)}, {}
+        return {p: [3.0 - 2 * like] for p, like in zip(plans, alike)}, {}
 
     monkeypatch.setattr(vaenb.plan, "measured", invented)
 

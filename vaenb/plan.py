@@ -46,8 +46,9 @@ MEASURING = {
     "least_step": 3e-4,  # seconds of a step of a very small network
     "multiplications_per_second": 1e11,  # for the estimate of all others
     "seconds": 0.3,  # for which a plan is timed in each turn
-    "turns": 3,
-    "margin": 0.03,  # by which another plan must be faster than the rule's
+    "turns": 4,
+    "margin": 0.03,  # by which another plan must be faster than the rule's, in every turn
+    "far": 2.0,  # a plan that is slower by this factor is not timed again
 }
 
 # %% ../nbs/foundations/15_plan.ipynb #15plan08
@@ -141,7 +142,8 @@ def alternatives(rule, model, data, callbacks, size="auto", jit="auto", work=1e4
 
 # %% ../nbs/foundations/15_plan.ipynb #15plan20
 def measured(plans, time_of, steps, limit=math.inf, clock=time.perf_counter):
-    """Seconds of a step under each plan that was tried, a dict, and the errors of some, a dict.
+    """Seconds of a step under each plan that was tried, a dict of lists with one number a turn,
+    and the errors of some, a dict.
 
     - plans: list of `BlockPlan`, the rule's first
     - time_of (function): plan -> seconds of a step; its first call for a plan compiles
@@ -154,16 +156,16 @@ def measured(plans, time_of, steps, limit=math.inf, clock=time.perf_counter):
     took, errors, start, first = {}, {}, clock(), 0.0
 
     def best():
-        return min(took.values(), default=math.inf)
+        return min((min(times) for times in took.values()), default=math.inf)
 
     def affordable(cost):
         return clock() - start + cost <= MEASURING["share"] * min(steps * best(), limit)
 
     for turn in range(MEASURING["turns"]):
         for plan in plans if turn == 0 else list(took):
-            alike = [t for other, t in took.items() if other.jit == plan.jit]
-            known = took.get(plan, min(alike, default=0.0))
-            if known > 1.5 * best() or known == math.inf:
+            alike = [min(times) for other, times in took.items() if other.jit == plan.jit]
+            known = min(took.get(plan, alike), default=0.0)
+            if known > MEASURING["far"] * best() or known == math.inf:
                 continue  # it is not going to be the fastest
             # XLA compiles for about three times as long as TensorFlow does
             if took and not affordable(0 if plan in took else 3 * first):
@@ -173,7 +175,7 @@ def measured(plans, time_of, steps, limit=math.inf, clock=time.perf_counter):
                 seconds = time_of(plan)
             except Exception as error:  # each backend raises errors of its own
                 seconds, errors[plan] = math.inf, error
-            took[plan] = min(took.get(plan, math.inf), seconds)
+            took.setdefault(plan, []).append(seconds)
             first = first or clock() - before
     return took, errors
 
@@ -183,8 +185,14 @@ def fastest(took):
 
     - took (dict): what `measured` returned
     """
-    rule, best = next(iter(took)), min(took, key=took.get)
-    return best if took[best] < (1 - MEASURING["margin"]) * took[rule] else rule
+    rule, *others = took
+
+    def clearly(plan):
+        pairs = list(zip(took[plan], took[rule]))
+        margin = MEASURING["margin"] if len(pairs) > 2 else 1 - 1 / MEASURING["far"]
+        return all(seconds < (1 - margin) * those for seconds, those in pairs)
+
+    return min(filter(clearly, others), key=lambda plan: min(took[plan]), default=rule)
 
 # %% ../nbs/foundations/15_plan.ipynb #15plan27
 def processor():
@@ -272,8 +280,8 @@ def remember(path, plan, took, key):
     - key (dict): what `what_matters` returned
     """
     times = [
-        {"size": p.size, "jit": p.jit, "seconds": t if t < math.inf else None}
-        for p, t in took.items()
+        {"size": p.size, "jit": p.jit, "seconds": [t if t < math.inf else None for t in times]}
+        for p, times in took.items()
     ]
     found = {"size": plan.size, "jit": plan.jit, "measured": times, "key": key}
     write_atomic(path, json.dumps(found, indent=1).encode())
