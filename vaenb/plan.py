@@ -94,7 +94,7 @@ def all_variables(model):
     found = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     return list({id(variable): variable for variable in found}.values())
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan12a
 @contextlib.contextmanager
 def unchanged(model):
     """A context: after it the model's training and all random generators are as they were before.
@@ -179,7 +179,7 @@ def measured(plans, time_of, steps, limit=math.inf, clock=time.perf_counter):
             first = first or clock() - before
     return took, errors
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan20a
 def fastest(took):
     """The plan with the least time; the first one where no other is clearly faster.
 
@@ -209,7 +209,7 @@ def processor():
         **{name: os.environ[name] for name in limits if name in os.environ},
     }
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan27a
 def without_addresses(value):
     """Its `repr`, without places in memory, which differ in every process.
 
@@ -247,7 +247,7 @@ def what_matters(model, plans, batch_size, steps, limit=math.inf):
         "plans": [[plan.size, plan.jit] for plan in plans],
     }
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan27b
 def plan_file(key):
     """The file in the cache that holds the plan for this key, a path.
 
@@ -270,7 +270,7 @@ def remembered(path, plans):
         return None
     return plan if plan in plans else None
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan28a
 def remember(path, plan, took, key):
     """Writes the plan, its times and the key into the file; OSError where that cannot be done.
 
@@ -308,7 +308,7 @@ def is_long(steps, limit, batch_size, work):
     seconds = steps * max(step, MEASURING["least_step"])
     return min(seconds, limit) >= MEASURING["shortest"]
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan31a
 def endless(data):
     """The same examples in orders of their own, so that the order of `data` is not used up.
 
@@ -319,7 +319,7 @@ def endless(data):
     other.first = 0
     return other
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan31b
 def can_be_kept(path):
     """Whether the folder of that file can be made and written to.
 
@@ -330,7 +330,7 @@ def can_be_kept(path):
         return os.access(path.parent, os.W_OK)
     return False
 
-
+# %% ../nbs/foundations/15_plan.ipynb #15plan31c
 def planned(model, plans, train, batch_size, steps, limit=math.inf):
     """The fastest plan for a long training: remembered, or measured now.
 
