@@ -4,11 +4,10 @@
     python benchmarks/plan.py --turns 5 --out mine.json
 
 For each network, batch size and backend there is one process. In it the plans (XLA or not, blocks
-of steps or step by step) take turns, so that a disturbance of the machine hits all of them. Where
-`vaenb` itself would choose by a rule, as for dense networks on JAX, the table shows whether the
-rule is right. Afterwards a new model is planned as in a training that is long enough, with an empty
-cache: `chosen`, and `cost`, the seconds that it took. Compared are medians; the load average tells
-how busy the machine was with other work. Results go to vaenb/records/plan.json."""
+of steps or step by step) take turns, so that a disturbance of the machine hits all of them.
+Afterwards a new model is planned as in a training that is long enough, with an empty cache:
+`chosen`, and `cost`, the seconds that it took. Compared are medians; the load average tells how
+busy the machine was with other work. Results go to vaenb/records/plan.json."""
 
 import argparse
 import importlib.util

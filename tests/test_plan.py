@@ -18,7 +18,7 @@ from vaenb.training import StateError, read_checkpoint, write_checkpoint
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 X = (np.random.default_rng(0).random((48, 36)) < 0.4).astype("float32")
 pytestmark = pytest.mark.skipif(
-    not ON_TENSORFLOW, reason="on JAX dense layers leave no choice, on PyTorch nothing does"
+    not ON_TENSORFLOW, reason="the chapter tests JAX; on PyTorch there is no choice"
 )
 
 

@@ -33,7 +33,6 @@ from vaenb.block import (
     BlockPlan,
     can_run_in_blocks,
     content_with_blocks,
-    has_convolutions,
     permutation,
     steps_at_once,
 )
@@ -53,7 +52,7 @@ MEASURING = {
 
 # %% ../nbs/foundations/15_plan.ipynb #15plan08
 class StepClock(keras.callbacks.Callback):
-    """Times the steps of a training after its first call, and then ends it.
+    """Times the steps of a training after those that compile, and then ends it.
 
     - most (float): seconds after which it ends; at least two calls are made
 
@@ -78,6 +77,9 @@ class StepClock(keras.callbacks.Callback):
         "Takes the time."
         float(logs["loss"])
         now, step = time.perf_counter(), self.done + batch + 1
+        if step == self.params["steps"]:
+            self.first = None  # the last batch may be shorter, and was compiled, too
+            return
         if self.first is None:
             self.first = (now, step)
             return
@@ -133,9 +135,8 @@ def alternatives(rule, model, data, callbacks, size="auto", jit="auto", work=1e4
     sizes, jits = [rule.size], [rule.jit if jit == "auto" else jit]
     free = size == "auto" and can_run_in_blocks(model, data, callbacks)
     if free and all(map(content_with_blocks, callbacks)):
-        if backend == "tensorflow" or has_convolutions(model):
-            longest = min(steps_at_once(data.batch_size, work), data.steps)
-            sizes.append(0 if rule.size else longest)
+        longest = min(steps_at_once(data.batch_size, work), data.steps)
+        sizes.append(0 if rule.size else longest)
     if backend == "tensorflow" and jit == "auto":
         jits.append(not rule.jit)
     return [BlockPlan(s, j) for s in sizes for j in jits][1:]
