@@ -36,6 +36,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "rotating(name): `make test` runs it every fifth day")
     if config.getoption("--today"):
         os.environ["VAENB_TODAY"] = "1"
+    os.environ["VAENB_PLAN"] = "rule"  # no timing decides how a test trains; see test_plan.py
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         config.compiled = tempfile.mkdtemp(prefix="vaenb-compiled-")

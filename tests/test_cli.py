@@ -247,6 +247,7 @@ def test_train_writes_a_whole_run(run):
     assert (
         config["training"]["epochs"] == len(history["loss"]) == 2
         and config["training"]["ended"] == "all epochs done"
+        and config["plan"]["chosen"] == "rule"
     )
     assert metrics["n_samples"] == 5 and metrics["n_examples"] == config["data"]["examples"]["test"]
     assert metrics["elbo"] < metrics["log_likelihood"] < 0 and np.isclose(

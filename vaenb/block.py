@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TUNING', 'length', 'take_rows', 'in_blocks', 'process_rows', 'Ordered', 'permutation', 'shuffled', 'is_block',
            'block_step', 'BlockCallbacks', 'content_with_blocks', 'has_convolutions', 'multiplications',
-           'steps_at_once', 'pays_for_xla', 'BlockPlan']
+           'steps_at_once', 'pays_for_xla', 'can_run_in_blocks', 'BlockPlan']
 
 # %% ../nbs/foundations/15_block.ipynb #67ba8d3d
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -84,7 +84,11 @@ class Ordered:
     - order_of (function): epoch, counted from 0 -> (n,) ints
     - batch_size (int): ValueError unless it is at least 1
     - first (int): number of the first step
+
+    `plan` is the `BlockPlan` that a training on them has to follow; None: it is to be chosen.
     """
+
+    plan = None
 
     def __init__(self, arrays, order_of, batch_size, first=0):
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
@@ -301,8 +305,13 @@ def pays_for_xla(model, steps):
     return steps > TUNING["xla_steps"] and not has_convolutions(model)
 
 # %% ../nbs/foundations/15_block.ipynb #37b3c742
-def _can_run_in_blocks(model, data, callbacks):
-    "Whether the backend, the data and what watches the training allow blocks at all."
+def can_run_in_blocks(model, data, callbacks):
+    """Whether the backend, the data and what watches the training allow blocks at all.
+
+    - model: the Keras model
+    - data: `Ordered`
+    - callbacks: list of Keras callbacks, or a `CallbackList`
+    """
     strategy = type(getattr(model, "distribute_strategy", None)).__name__
     flat = tree.flatten(data.arrays)
     return not (
@@ -321,10 +330,12 @@ class BlockPlan:
 
     - size (int): steps in a block; 0: step by step
     - jit: what `jit_compile` should be, "auto", True or False
+    - chosen (str): how it was found: by "rule", "measured", or "remembered" from a measurement
     """
 
     size: int = 0
     jit: object = "auto"
+    chosen: str = field(default="rule", compare=False, repr=False)
 
     @classmethod
     def choose(cls, model, data, epochs, callbacks, size="auto", work=None):
@@ -339,7 +350,7 @@ class BlockPlan:
         """
         steps = data.steps * epochs
         jit = pays_for_xla(model, steps)
-        if size == 1 or not _can_run_in_blocks(model, data, callbacks):
+        if size == 1 or not can_run_in_blocks(model, data, callbacks):
             return cls(0, jit)
         if size != "auto":
             return cls(size, jit)

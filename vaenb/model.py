@@ -8,6 +8,8 @@ __all__ = ['as_examples', 'training_array', 'fill_missing', 'check_part', 'parts
 # %% ../nbs/foundations/17_model.ipynb #250e2cff
 import contextlib
 import math
+import os
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -18,6 +20,8 @@ from vaenb.block import (
     BlockPlan,
     Ordered,
     block_step,
+    can_run_in_blocks,
+    content_with_blocks,
     is_block,
     multiplications,
     pays_for_xla,
@@ -52,6 +56,7 @@ from vaenb.field import (
 from .file import hub_errors, hub_name
 from .likelihood import Normal, flip, likelihood_for
 from .network import check_pair, joint_networks, last_activation, network_for
+from .plan import alternatives, endless, is_long, planned, time_limit
 from .shapes import ceil_div
 from .source import as_array, shortened
 
@@ -246,6 +251,7 @@ class LatentModel(keras.Model):
 
     own_loss, watched = True, False  # until `compile` says otherwise
     block_size, jit_by_length = "auto", True
+    plan = None  # the `BlockPlan` of the last training
     encoder_is_told = True  # whether the encoder receives the condition, as the decoder does
 
     def __init__(
@@ -741,10 +747,10 @@ class LatentModel(keras.Model):
     ):
         """Keras's `compile`.
 
-        - jit_compile: "auto": chosen by the length of a training
+        - jit_compile: "auto": chosen by the length of a training, and measured for a long one
         - steps_per_execution: "auto": as many as a block of steps has; 1: step by step
         """
-        self.jit_by_length = jit_compile == "auto"
+        self.jit_by_length, self.plan = jit_compile == "auto", None
         self.block_size = steps_per_execution
         self.own_loss = loss is None
         self.watched = any(
@@ -829,11 +835,52 @@ class LatentModel(keras.Model):
         "How a training on arrays runs; 0 steps in a block where it was overridden or is watched."
         own_step = type(self).train_step is not LatentModel.train_step
         step_by_step = own_step or self.watched or not self.own_loss
-        size = 1 if step_by_step else self.block_size
-        plan = BlockPlan.choose(self, data, epochs, callbacks, size, self.work())
-        if self.jit_by_length and self.train_function is None and plan.jit is True:
-            self.jit_compile = True
+        size, work = 1 if step_by_step else self.block_size, self.work()
+        plan = BlockPlan.choose(self, data, epochs, callbacks, size, work)
+        compiled = self.train_function is not None
+        if compiled or not self.jit_by_length:
+            plan = replace(plan, jit=self.jit_compile)
+        before = data.plan or (self.plan if compiled else None)
+        if before is not None and (data.plan or before.chosen != "rule"):
+            if before.chosen != "not recorded":
+                plan = self._as_before(before, plan, data, callbacks, size)
+        elif not compiled and not step_by_step:
+            plan = self._measured_plan(plan, data, epochs, callbacks, work)
+        if self.jit_by_length and plan.jit in (True, False) and plan.jit != self.jit_compile:
+            self.jit_compile, self.train_function = plan.jit, None
+        self.plan = plan
         return plan.size
+
+    def _as_before(self, before, rule, data, callbacks, size):
+        "The plan of a training that goes on, as far as arguments and callbacks still allow it."
+        possible = can_run_in_blocks(self, data, callbacks)
+        free = size == "auto" and possible and all(map(content_with_blocks, callbacks))
+        return replace(
+            before,
+            size=before.size if free else rule.size,
+            jit=before.jit if self.jit_by_length else rule.jit,
+        )
+
+    def _measured_plan(self, rule, data, epochs, callbacks, work):
+        "The rule's plan, or for a long training the fastest one."
+        steps, limit = data.steps * epochs, time_limit(callbacks)
+        if os.environ.get("VAENB_PLAN") == "rule" or not is_long(
+            steps, limit, data.batch_size, work
+        ):
+            return rule
+        jit = "auto" if self.jit_by_length else self.jit_compile
+        others = alternatives(rule, self, data, callbacks, self.block_size, jit, work)
+        self._call_once(data)
+        if not others or not all(layer.built for layer in self._flatten_layers()):
+            return rule
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+        def train(size, callbacks):
+            options = {"epochs": 10**9, "verbose": 0, "validation_data": None}
+            self._fit_in_blocks(size, endless(data), callbacks, options)
+
+        return planned(self, [rule, *others], train, data.batch_size, steps, limit)
 
     def require_ready(self):
         "Nothing, or a ValueError where a part has to see training data first."
@@ -930,6 +977,7 @@ class LatentModel(keras.Model):
         options |= {"epochs": epochs, "verbose": verbose, "validation_data": validation_data}
         with no_retracing_warnings(), _own_words(self):
             if data is None:
+                self.plan = BlockPlan(0, self.jit_compile)
                 return super().fit(
                     x,
                     y,
@@ -944,6 +992,10 @@ class LatentModel(keras.Model):
     def _fit_ordered(self, data, callbacks, options):
         "Keras's `fit` on `Ordered`, in blocks where the plan says so."
         size = self._plan(data, options["epochs"], callbacks)
+        return self._fit_in_blocks(size, data, callbacks, options)
+
+    def _fit_in_blocks(self, size, data, callbacks, options):
+        "Keras's `fit` on `Ordered`, in blocks of that many steps; 0: step by step."
         if size:
             self._call_once(data)
             callbacks = BlockCallbacks(

@@ -258,6 +258,7 @@ class Watch(keras.callbacks.Callback):
     def __init__(self, minutes=None, tell=None):
         super().__init__()
         self.limit, self.tell, self.seconds = (minutes or math.inf) * 60, tell, 0.0
+        self.time_limit = self.limit  # `vaenb.plan` looks at it
         self.here = {"reason": None}  # of this process: a checkpoint does not save a dict
 
     @property
@@ -558,6 +559,7 @@ def train(folder, settings=None, overwrite=False, prepared=None, tell=None, trac
             "seconds": seconds,
             "ended": reason or "all epochs done",
         }
+        about["plan"] = asdict(model.plan)
         write_json(draft / "config.json", describe(settings, data, model, **facts) | about)
     if reason != "interrupted":
         (Path(folder).expanduser() / CHECKPOINT).unlink()

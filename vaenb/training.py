@@ -17,17 +17,19 @@ import time
 import zipfile
 import zlib
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from .block import Ordered, content_with_blocks, length, permutation
+from .block import BlockPlan, Ordered, content_with_blocks, length, permutation
 from .condition import x_of
 from .file import locked, write_atomic
 from .hosts import bytes_from_first, is_first, number_of_processes
 from .model import LatentModel, check_weight
+from .plan import time_limit
 
 # %% ../nbs/using/70_training.ipynb #6784aa28
 def epoch_order(arrays, seed, epoch):
@@ -159,7 +161,15 @@ def _check_facts(facts):
     numbers = all(
         isinstance(v, (int, float)) for values in facts["history"].values() for v in values
     )
-    if not (whole and plain and numbers):
+    plan = facts.get("plan", {"size": 0, "jit": "auto", "chosen": "not recorded"})
+    plan = (
+        plan.keys() == {"size", "jit", "chosen"}
+        and type(plan["size"]) is int
+        and plan["size"] >= 0
+        and plan["jit"] in (True, False, "auto")
+        and isinstance(plan["chosen"], str)
+    )
+    if not (whole and plain and numbers and plan):
         raise ValueError("its JSON fields have wrong types")
     return facts
 
@@ -298,6 +308,8 @@ class Checkpoint(keras.callbacks.CallbackList):
             "history": self.history,
             "callbacks": saved,
         }
+        if isinstance(self.trained, LatentModel):
+            facts["plan"] = asdict(self.trained.plan)
         self.kept = ({**state, **arrays}, facts)
         if write and self.path:
             write_checkpoint(self.path, *self.kept)
@@ -319,6 +331,11 @@ class Checkpoint(keras.callbacks.CallbackList):
     def content_with_blocks(self):
         "Whether all callbacks may be called between blocks only."
         return all(map(content_with_blocks, self.callbacks))
+
+    @property
+    def time_limit(self):
+        "Seconds after which one of the callbacks ends the training."
+        return time_limit(self.callbacks)
 
     def on_train_begin(self, logs=None):
         "Restores the state, or takes the first one."
@@ -614,6 +631,8 @@ def fit_resumable(
             # makes TensorFlow create them
             model.test_on_batch(*tree.map_structure(lambda a: a[:1], arrays))
         stream = ordered_batches(arrays, batch_size, seed, epoch * order["steps"] + step)
+        if found:
+            stream.plan = BlockPlan(**found[1].get("plan", {"chosen": "not recorded"}))
         plain = {
             "x": iter(stream),
             "steps_per_epoch": stream.steps,
