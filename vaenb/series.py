@@ -25,9 +25,9 @@ def windows(record, length, stride=None):
 
     Steps at the end that do not fill a window are left out. Raises ValueError where none is full.
     """
-    record = np.asarray(record)
-    stride = check_count(length if stride is None else stride, "stride")
-    if record.ndim not in (1, 2) or check_count(length, "length") > len(record):
+    record, length = np.asarray(record), check_count(length, "length")
+    stride = length if stride is None else check_count(stride, "stride")
+    if record.ndim not in (1, 2) or length > len(record):
         raise ValueError(
             f"the record has shape {record.shape}, but it must be (steps,) or (steps, channels) "
             f"with at least length={length} steps"
