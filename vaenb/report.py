@@ -84,7 +84,7 @@ def check_text(check):
     if not words:
         return ""
     hidden = f"{check['n']:,} observed values of test rows were hidden and filled in"
-    return f" To measure it, {hidden}: {' and '.join(words)}."
+    return f" To measure it, {hidden}: {', and '.join(words)}."
 
 
 def imputed_html(found, most=8):
