@@ -4,10 +4,10 @@ With `pytest -n 2` every file is one group, which one process runs from its firs
 so that what a file prepares is prepared once. Tests that wait for a picture never compete with each
 other: all files that open a browser or JupyterLab are one group together.
 
-`make test` gives `--today`: of the test functions that are marked `rotating` it runs a fifth,
-another one every day; those with the same `rotating("name")` have their turn together. Of a file
-that runs once more on another backend, it runs a fifth there. Without the option, and in `make
-test-all`, everything runs.
+`make test` gives `--today`: the test functions that are marked `rotating` take turns (see
+tools/turns.py), unless their file was changed lately; those with the same `rotating("name")` have
+their turn together. In a file that runs once more on another backend, all take turns there. Without
+the option, and in `make test-all`, everything runs.
 """
 
 import os
@@ -16,11 +16,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from thorough import DAYS, ROTATION, THOROUGH
+from thorough import ROTATION, THOROUGH, turns
 
 BROWSER = ("test_browser", "test_explorer", "test_explorer_lab", "test_lab", "test_monitor_lab")
 CPU = {}  # the processor time at the end of the phase before
-TURNS = {}  # rotating test function -> its turn, in the order of collection
+TURNS = {}  # rotating test function -> its place, in the order of collection
 # The longest first, so that the processes end at about the same time; all others follow.
 LONGEST = ("browser", "test_parts", "test_cli", "test_numerics", "test_model", "test_training")
 
@@ -33,7 +33,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """What JAX compiles is kept for all processes of one run; the first makes the folder."""
-    config.addinivalue_line("markers", "rotating(name): `make test` runs it every fifth day")
+    config.addinivalue_line("markers", "rotating(name): `make test` runs it in its turn")
     if config.getoption("--today"):
         os.environ["VAENB_TODAY"] = "1"
     os.environ["VAENB_PLAN"] = "rule"  # no timing decides how a test trains; see test_plan.py
@@ -91,20 +91,20 @@ def group(nodeid):
     return "browser" if name in BROWSER else name
 
 
-def is_todays(item):
-    """Whether a test is not marked `rotating`, or its function has its turn today."""
+def is_todays(item, changed):
+    """Whether a test always runs, or its file is among the changed ones, or it has its turn."""
     marker = item.get_closest_marker("rotating")
-    if not marker and "VAENB_INNER" not in os.environ:
+    if "VAENB_INNER" not in os.environ and (not marker or item.path in changed):
         return True
     name = marker.args[0] if marker and marker.args else item.nodeid.split("[")[0]
-    return TURNS.setdefault(name, len(TURNS)) % DAYS == int(ROTATION) % DAYS
+    return turns.has_turn(TURNS.setdefault(name, len(TURNS)))
 
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--today") and not THOROUGH:
-        groups = {True: [], False: []}
+        groups, changed = {True: [], False: []}, turns.changed({item.path for item in items})
         for item in items:
-            groups[is_todays(item)].append(item)
+            groups[is_todays(item, changed)].append(item)
         config.hook.pytest_deselected(items=groups[False])
         items[:] = groups[True]
     place = {name: i for i, name in enumerate(LONGEST)}

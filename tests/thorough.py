@@ -1,19 +1,21 @@
 """How much the tests do: one of each kind, or all of it with VAENB_THOROUGH=1 (`make test-all`).
 
-What `make test` leaves out rotates: which combinations and which recipe of a kind it takes changes
-every day. VAENB_ROTATION=<the number that pytest prints at its start> repeats a choice.
+What `make test` leaves out takes turns: which combinations and which recipe of a kind it takes is
+another choice every day. VAENB_ROTATION=<the number that pytest prints at its start> repeats one.
 """
 
-import datetime
 import importlib.util
 import os
 import random
 import subprocess
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import turns
 
 THOROUGH = os.environ.get("VAENB_THOROUGH", "") not in ("", "0")
-ROTATION = os.environ.setdefault("VAENB_ROTATION", str(datetime.date.today().toordinal()))
-DAYS = 5  # after so many days what takes turns begins again
+ROTATION = turns.turn()
 
 # Recipes of one kind take the same way through the code. One that is not named here is a kind of
 # its own, and so always tested.

@@ -6,9 +6,8 @@ kernel.
     python tools/chapters.py --today                      # those that `make test` runs
     python tools/chapters.py --workers 4
 
-`--today` takes every notebook whose code differs from that of twenty commits ago, and a fifth of
-the others, another fifth each day (VAENB_ROTATION=<the number that pytest prints at its start>
-repeats a choice). `make test-all` runs every notebook.
+`--today` takes every notebook whose code was changed lately, and a share of the others (see
+turns.py). `make test-all` runs every notebook.
 
 One process imports Keras and the other libraries once, and nothing of vaenb. For every notebook it
 forks a child, which has all of that and nothing else: no seeds drawn, no models made, no memory of
@@ -16,7 +15,6 @@ other notebooks. Where a process cannot be forked safely, `nbdev_test` itself ru
 """
 
 import argparse
-import datetime
 import importlib
 import json
 import os
@@ -26,9 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-COMMITS = 20  # a change that is handed in has fewer
-DAYS = 5  # after so many days the other notebooks begin again
+import turns
+
+ROOT = turns.ROOT
 LIBRARIES = (
     "keras",
     "matplotlib.pyplot",
@@ -57,28 +55,10 @@ def code(notebook):
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-def git(*words):
-    """What git prints, or None where it fails."""
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def is_changed(path, base):
-    """Whether the code of a notebook differs from that of the commit `base`, which may be None."""
-    before = base and git("show", f"{base}:{path.relative_to(ROOT).as_posix()}")
-    return not before or code(before) != code(path.read_text(encoding="utf-8"))
-
-
 def todays(paths):
-    """Of all notebooks those with changed code, and a fifth of the others."""
-    if git("rev-parse", "HEAD") is None:  # not a clone: an unpacked archive
-        changed = set()
-    else:
-        base = git("rev-parse", "--verify", "--quiet", f"HEAD~{COMMITS}")
-        changed = {path for path in paths if is_changed(path, base)}
-    day = int(os.environ.get("VAENB_ROTATION") or datetime.date.today().toordinal())
-    others = [path for path in paths if path not in changed]
-    return sorted(changed | set(others[day % DAYS :: DAYS]))
+    """Of all notebooks those with changed code, and those that have their turn."""
+    changed = turns.changed(paths, code)
+    return [path for i, path in enumerate(paths) if path in changed or turns.has_turn(i)]
 
 
 def start(path, skip):

@@ -1,0 +1,54 @@
+"""What takes turns in `make test`: what was changed lately runs at once, the rest now and then.
+
+A chapter, or a test marked `rotating`, runs if its file differs from that of twenty commits ago.
+The others run in their turn: a tenth of them, another tenth every day and after every twenty
+commits. VAENB_ROTATION=<the number that pytest prints at its start> repeats a choice.
+"""
+
+import datetime
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMITS = 20  # a change that is handed in has fewer
+SHARES = 10  # after so many turns the first share has its turn again
+
+
+def git(*words):
+    """What git prints, or None where it fails."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def turn():
+    """The number of today's turn."""
+    if not os.environ.get("VAENB_ROTATION"):
+        commits = int(git("rev-list", "--count", "--first-parent", "HEAD") or 0)
+        os.environ["VAENB_ROTATION"] = str(datetime.date.today().toordinal() + commits // COMMITS)
+    return int(os.environ["VAENB_ROTATION"])
+
+
+def has_turn(i):
+    """Whether the i-th of those that take turns has its turn today."""
+    return i % SHARES == turn() % SHARES
+
+
+def changed(paths, read=str):
+    """Those of the paths whose text was another one, or absent, twenty commits ago.
+
+    - read: what is compared, a function of the text
+    - returns: a set; all paths where the history does not reach so far, none outside a clone
+    """
+    if git("rev-parse", "HEAD") is None:  # an unpacked archive
+        return set()
+    base = git("rev-parse", "--verify", "--quiet", f"HEAD~{COMMITS}")
+
+    def before(path):
+        return base and git("show", f"{base}:{path.relative_to(ROOT).as_posix()}")
+
+    def differs(path):
+        old = before(path)
+        return not old or read(old) != read(path.read_text(encoding="utf-8").strip())
+
+    return {path for path in paths if differs(path)}
