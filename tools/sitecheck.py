@@ -427,9 +427,14 @@ PHONE, PHONE_390, DESKTOP = (
 )
 
 
-def check_browser(folder, chromium, base=None, axe=None):
-    """Sentences about what happens when a browser opens every page of `folder` from `base`
-    (default: file://)."""
+def html(folder):
+    """The names of the pages of a folder, in order."""
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.html"))
+
+
+def check_browser(folder, chromium, base=None, axe=None, pages=None):
+    """Sentences about what happens when a browser opens the pages of `folder` (default: every one)
+    from `base` (default: file://)."""
     from playwright.sync_api import sync_playwright
 
     folder = Path(folder).resolve()
@@ -459,9 +464,8 @@ def check_browser(folder, chromium, base=None, axe=None):
         tab.on("console", listen)
         tab.on("pageerror", lambda e: seen.append(f"a script fails: {short(str(e), 200)}"))
         tab.route("**/*", admit)
-        for path in sorted(folder.rglob("*.html")):
+        for name in pages or html(folder):
             seen.clear()
-            name = path.relative_to(folder).as_posix()
             tab.emulate_media(color_scheme="light")
             tab.set_viewport_size(DESKTOP)
             tab.goto(f"{base}/{name}", wait_until="load")
