@@ -497,7 +497,7 @@ class ComponentNormal(Codes):
         "Creates the parameters; ValueError for a model without a category."
         if not hasattr(model, "n_categories"):
             raise ValueError(
-                f"{self} has a normal for each category, and a {type(model).__name__} has none: "
+                f"{self} has a normal for each category, and this {type(model).__name__} has none: "
                 "use MixtureOfNormals()"
             )
         shape = (model.n_categories, self.latent_dim)

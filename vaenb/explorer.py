@@ -1019,8 +1019,10 @@ def explore_page(
     """
     image = len(image_shape or model.image_shape) > 1
     what = "series" if series else "image" if image else "example"
+    name = type(model).__name__
+    article = "An" if name.startswith(tuple("AEIOU")) else "A"
     words = (
-        f"A {type(model).__name__} describes each {what} with {model.latent_dim}"
+        f"{article} {name} describes each {what} with {model.latent_dim}"
         f" number{'s' * (model.latent_dim > 1)}. Move {'them' if model.latent_dim > 1 else 'it'}."
     )
     return page_html(

@@ -692,8 +692,9 @@ class LatentModel(keras.Model):
         """
         if getattr(sampler, "of_tokens", False):
             raise ValueError(
-                f"{type(sampler).__name__} draws tokens, but the codes of a {type(self).__name__} "
-                "have none: fit a sampler of codes, MixtureSampler().fit(model.encode(x))"
+                f"{type(sampler).__name__} draws tokens, but the codes of this "
+                f"{type(self).__name__} have none: fit a sampler of codes, "
+                "MixtureSampler().fit(model.encode(x))"
             )
         if not callable(getattr(sampler, "sample", None)):
             raise TypeError(

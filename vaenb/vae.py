@@ -829,7 +829,7 @@ class VAE(LatentModel):
         for name in ("metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(name):
                 raise ValueError(
-                    f"{name} compare targets with outputs, and a {type(self).__name__} has no "
+                    f"{name} compare targets with outputs, and this {type(self).__name__} has no "
                     "targets: it reports elbo, reconstruction and kl; see vaenb.evaluation.report"
                 )
         super().compile(optimizer, None, **kwargs)
