@@ -34,6 +34,7 @@ def test_tools_take_models_with_a_category(data, name, tmp_path):
 def test_examples_without_labels_are_scored_by_the_sum(data):
     keras.utils.set_random_seed(0)
     model = recipe("m2", data, 3, network=dense([16]))
+    model.fit(data.train.x, epochs=10, verbose=0)  # few samples suffice for a posterior that fits
     x = data.test.x[:20]
     one_by_one = [model.log_likelihood(x, 2000, condition=[c] * 20) for c in range(10)]
     summed = np.logaddexp.reduce(one_by_one, axis=0) - np.log(10)

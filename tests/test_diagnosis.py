@@ -19,7 +19,7 @@ def test_recipe(name):
     keras.utils.set_random_seed(0)
     few = {"prior": vaenb.VampPrior(5)} if name == "vamp-vae" else {}
     found = vaenb.diagnose(
-        vaenb.recipe(name, data, 3, network=dense([16]), **few), data, n_samples=20, n_examples=100
+        vaenb.recipe(name, data, 3, network=dense([16]), **few), data, n_samples=20, n_examples=359
     )
     assert found, "random weights are no model"
     assert all(

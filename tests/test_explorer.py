@@ -765,7 +765,7 @@ def test_sliders_and_rows_carry_the_names_of_the_factors(browser, tmp_path):
     split = Split(x.reshape(-1, 4, 4, 1), None, tone[:, None])
     facts = dict(factor_names=("tone",), factor_sizes=(8,))
     known = Dataset("tones", split, split, split, (4, 4, 1), (-0.2, 1.2), **facts)
-    model = VAE.for_data(known, latent_dim=2, network=dense((8,)), likelihood=Normal())
+    model = VAE.for_data(known, latent_dim=2, network=dense((8,)), likelihood=Normal(0.1))
     model.fit(split.x, epochs=40, batch_size=32, verbose=0)
     names = explorer.view_facts(model, known)["code_names"]
     assert "tone" in names, names

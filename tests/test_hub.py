@@ -56,6 +56,7 @@ def hub(tmp_path, monkeypatch):
 
     module = SimpleNamespace(HfApi=HfApi, snapshot_download=snapshot_download)
     monkeypatch.setattr(saving_lib, "huggingface_hub", module)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     return tmp_path
 
 
@@ -94,6 +95,7 @@ def test_an_upload_that_fails_is_one_sentence(hub, monkeypatch):
 
 def test_the_package_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(saving_lib, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match="huggingface_hub"):
         load_model("hf://me/digits")
     with pytest.raises(ImportError, match="huggingface_hub"):

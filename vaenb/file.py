@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['IDX_TYPES', 'MNIST_SHA256', 'MNIST_MIRRORS', 'gunzip', 'read_idx', 'write_atomic', 'locked', 'checked_idx',
-           'cache_folder', 'download_mnist', 'mnist_file', 'hub_name', 'hub_errors', 'record_folder', 'copy_book']
+           'cache_folder', 'download_mnist', 'mnist_file', 'hub_name', 'hub_errors', 'hub_folder', 'record_folder',
+           'copy_book']
 
 # %% ../nbs/foundations/08_file.ipynb #1c9022a3
 import contextlib
@@ -16,6 +17,7 @@ import secrets
 import shutil
 import tempfile
 import zlib
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -250,6 +252,30 @@ def hub_errors(path, done):
             f"{path} cannot be {done} ({reason}): check the name, the network, and that you are"
             " logged in, with `hf auth login`"
         ) from error
+
+
+def hub_folder(name):
+    """The folder into which the files of a model on the Hub have been downloaded, a str.
+
+    Keras does this by itself only where TensorFlow is installed.
+
+    - name (str): OWNER/NAME
+
+    Raises ImportError without the package `huggingface_hub`, ConnectionError where the Hub has no
+    such model or does not answer.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ImportError(
+            f"hf://{name} needs the package huggingface_hub: pip install huggingface_hub"
+        ) from error
+    with hub_errors(f"hf://{name}", "downloaded"):
+        about = {"library_name": "keras", "library_version": version("keras")}
+        folder = snapshot_download(repo_id=name, **about)
+        if not os.path.isfile(os.path.join(folder, "config.json")):
+            raise FileNotFoundError("it holds no config.json, so it is no model of Keras")
+    return folder
 
 # %% ../nbs/foundations/08_file.ipynb #5e0a7d36
 def record_folder():

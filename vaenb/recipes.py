@@ -10,7 +10,6 @@ import difflib
 import inspect
 import os
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import keras
@@ -22,7 +21,7 @@ from .bottleneck import BatchTopK, JumpReLU, Matryoshka, TopK, dictionary
 from .categorical import CategoricalVAE, ComponentNormal, SemiSupervised
 from .condition import named_condition
 from .count import NegativeBinomial
-from .file import hub_errors, hub_name
+from .file import hub_folder, hub_name
 from .hierarchy import bottom_up, ladder
 from .likelihood import Normal
 from .objective import CIWAE, IWAE, MIWAE, PIWAE, Capacity, DReG, FreeBits, StickingTheLanding
@@ -563,8 +562,7 @@ def load_model(path, custom_objects=None, safe_mode=True):
     if not (on_hub or os.path.isfile(path)):
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        with hub_errors(path, "downloaded") if on_hub else nullcontext():
-            return keras.saving.load_model(path, **options)
+        return keras.saving.load_model(hub_folder(on_hub) if on_hub else path, **options)
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         if on_hub and isinstance(error, (ImportError, ConnectionError)):
             raise
