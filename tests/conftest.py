@@ -5,18 +5,21 @@ so that what a file prepares is prepared once. Tests that wait for a picture nev
 other: all files that open a browser or JupyterLab are one group together.
 
 `make test` gives `--today`: the test functions that are marked `rotating` take turns (see
-tools/turns.py), unless their file was changed lately; those with the same `rotating("name")` have
-their turn together. In a file that runs once more on another backend, all take turns there. Without
-the option, and in `make test-all`, everything runs.
+tools/turns.py), unless they were changed lately; those with the same `rotating("name")` have
+their turn together. Of the cases of a function that is marked `sample(n)` it runs n, other ones in
+each turn, or all if it was changed lately. In a file that runs once more on another backend,
+all functions take turns there. Without the option, and in `make test-all`, everything runs.
 """
 
+import ast
+import functools
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
-from thorough import ROTATION, THOROUGH, turns
+from thorough import ROTATION, THOROUGH, some, turns
 
 BROWSER = ("test_browser", "test_explorer", "test_explorer_lab", "test_lab", "test_monitor_lab")
 CPU = {}  # the processor time at the end of the phase before
@@ -34,6 +37,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """What JAX compiles is kept for all processes of one run; the first makes the folder."""
     config.addinivalue_line("markers", "rotating(name): `make test` runs it in its turn")
+    config.addinivalue_line("markers", "sample(n): `make test` runs n of its cases")
     if config.getoption("--today"):
         os.environ["VAENB_TODAY"] = "1"
     os.environ["VAENB_PLAN"] = "rule"  # no timing decides how a test trains; see test_plan.py
@@ -91,20 +95,50 @@ def group(nodeid):
     return "browser" if name in BROWSER else name
 
 
-def is_todays(item, changed):
-    """Whether a test always runs, or its file is among the changed ones, or it has its turn."""
+@functools.cache
+def is_changed(path, name):
+    """Whether the code of a test differs from that of twenty commits ago."""
+
+    def body(text):
+        functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+        return [ast.dump(ast.Module(node.body)) for node in functions if node.name == name]
+
+    return turns.is_changed(path, body)
+
+
+def function(item):
+    """The name of a test without its parameters."""
+    return item.nodeid.split("[")[0]
+
+
+def sampled(items):
+    """Of the cases of functions that are marked `sample` those that do not run today."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("sample") and not is_changed(item.path, item.originalname):
+            cases.setdefault(function(item), []).append(item)
+    left = set()
+    for name, several in cases.items():
+        n = several[0].get_closest_marker("sample").args[0]
+        left |= {*several} - {*some(several, n, name)}
+    return left
+
+
+def is_todays(item):
+    """Whether a test always runs, or its code was changed lately, or it has its turn."""
     marker = item.get_closest_marker("rotating")
-    if "VAENB_INNER" not in os.environ and (not marker or item.path in changed):
-        return True
-    name = marker.args[0] if marker and marker.args else item.nodeid.split("[")[0]
+    if "VAENB_INNER" not in os.environ:
+        if not marker or is_changed(item.path, item.originalname):
+            return True
+    name = marker.args[0] if marker and marker.args else function(item)
     return turns.has_turn(TURNS.setdefault(name, len(TURNS)))
 
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--today") and not THOROUGH:
-        groups, changed = {True: [], False: []}, turns.changed({item.path for item in items})
+        groups, left = {True: [], False: []}, sampled(items)
         for item in items:
-            groups[is_todays(item, changed)].append(item)
+            groups[item not in left and is_todays(item)].append(item)
         config.hook.pytest_deselected(items=groups[False])
         items[:] = groups[True]
     place = {name: i for i, name in enumerate(LONGEST)}

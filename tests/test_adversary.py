@@ -54,6 +54,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_training_in_blocks_is_resumed_bit_for_bit(name, tmp_path):
     """Four epochs, and two epochs whose model and optimisers are thrown away before the others."""
@@ -107,6 +108,7 @@ def test_a_learned_prior_of_an_adversarial_autoencoder_is_fitted_to_the_codes():
     assert any(not np.array_equal(u, v) for u, v in zip(before, model.prior.trainable_variables))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_codes_may_be_maps_and_the_loss_of_an_evaluation_is_the_models(name):
     model = made(name, latent_dim=(2, 2, 2))

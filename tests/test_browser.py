@@ -190,6 +190,7 @@ def test_every_layer_has_a_case():
     assert {t.__name__ for t in LAYERS} <= {name.split()[0] for name in CASES}
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("name", CASES)
 def test_layer(page, name):
     """Exact weights: the layer itself. Rounded weights: a small decoder around it with outputs in
@@ -245,6 +246,7 @@ def blobs():
     return np.exp(-((r - at[:, 0]) ** 2 + (c - at[:, 1]) ** 2) / 6).astype("float32")[..., None]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family(page, blobs, name):
     """Two hundred codes through a decoder that has learned something, and two hundred images
@@ -295,6 +297,7 @@ LIKELIHOODS = {
 }
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("scale", [0.02, 1, 20])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_mean_of_likelihood(page, name, scale):

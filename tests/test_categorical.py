@@ -17,6 +17,7 @@ def data():
     return digits()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["m2", "gm-vae"])
 def test_tools_take_models_with_a_category(data, name, tmp_path):
     keras.utils.set_random_seed(0)
@@ -51,6 +52,7 @@ def test_pixels_that_are_missing_pass(data):
     assert np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.rotating
 def test_commands(tmp_path):
     run = tmp_path / "run"
     done(

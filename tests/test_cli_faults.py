@@ -121,6 +121,7 @@ def counts(tmp_path_factory):
     return home, x
 
 
+@pytest.mark.rotating
 def test_poisson_models_integer_counts(counts):
     home, x = counts
     from vaenb.run import Run
@@ -164,6 +165,7 @@ def test_integers_are_explained_in_options_of_the_terminal(counts, tmp_path):
     assert "such as ae, vae or vq-vae" in refused.stderr and len(refused.stderr) < 400
 
 
+@pytest.mark.rotating
 def test_a_run_remembers_its_levels(tmp_path):
     from vaenb.run import Run
 
@@ -184,6 +186,7 @@ def test_a_run_remembers_its_levels(tmp_path):
     assert np.allclose(run.examples(tmp_path / "other.npy")[..., 0], x[:30] / 9)
 
 
+@pytest.mark.rotating
 def test_a_run_remembers_the_size_of_its_images(tmp_path):
     from PIL import Image
 
@@ -215,6 +218,7 @@ def test_a_run_remembers_the_size_of_its_images(tmp_path):
     assert np.allclose(x[:, :2], 200 / 255, atol=5 / 255) and np.allclose(x[:, 4:], 0, atol=5 / 255)
 
 
+@pytest.mark.rotating
 @pytest.mark.rotating
 def test_tables_and_archives_are_read_as_arrays_and_folders_are(tmp_path):
     "Counts in a CSV, rows of it to reconstruct, and a zip archive of images with --size."

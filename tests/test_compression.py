@@ -63,6 +63,7 @@ CASES = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", CASES)
 def test_round_trip(name):
     kind, levels, shape = CASES[name]
@@ -105,6 +106,7 @@ def noisy(model, size):
     return patch.object(model, "run", changed)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", CASES)
 def test_small_differences_of_the_networks_do_no_harm(name):
     kind, levels, shape = CASES[name]

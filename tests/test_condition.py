@@ -180,6 +180,7 @@ def test_the_selector_moves_the_picture(page, data, model, tmp_path):  # noqa: F
     assert not trouble
 
 
+@pytest.mark.rotating
 def test_commands(tmp_path):
     run = tmp_path / "run"
     done(

@@ -11,6 +11,7 @@ from vaenb.diagnosis import Finding, show, sort_causes
 from vaenb.network import dense
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", vaenb.RECIPES)
 def test_recipe(name):
     data = digits()
@@ -36,11 +37,13 @@ def trained(data, epochs, rate, batch_size=32, network=None, latent_dim=4):
     return [(f.name, f.cause) for f in vaenb.diagnose(model, data, n_samples=20)]
 
 
+@pytest.mark.rotating
 def test_three_epochs_are_too_few_steps():
     found = trained(digits(), 3, 1e-3, batch_size=128, latent_dim=10)
     assert found[0] == ("too few steps", None) and ("weak code", "too few steps") in found
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 def test_an_activation_on_the_logits_is_the_cause(activation):
     class Last(keras.layers.Layer):
@@ -59,6 +62,7 @@ def test_an_activation_on_the_logits_is_the_cause(activation):
         assert all(cause == "activation on the logits" for _, cause in found[1:]), found
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_the_scale_of_the_data_comes_first(scaled):
     from sklearn.datasets import load_breast_cancer

@@ -440,6 +440,7 @@ def other_models():
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "which", range(5), ids=["colour", "vectors", "autoencoder", "prior", "atlas"]
 )

@@ -136,6 +136,7 @@ def test_missing_values_are_given_as_nan(format, tmp_path):
         assert np.isfinite(value).all() and np.allclose(value, there[key], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 @pytest.mark.parametrize("make", [conditional, quantised])
 def test_javascript_computes_the_same_numbers(make, tmp_path):
@@ -207,6 +208,7 @@ def call(command):
     return result
 
 
+@pytest.mark.rotating
 def test_the_command_line_exports_a_run(tmp_path):
     run = tmp_path / "run"
     options = "--data digits --hidden 8 --epochs 1 --batch-size 512 --n-samples 2".split()

@@ -37,6 +37,7 @@ def made(kind, data=X, below=(4, 5), **options):
     return VAE.for_data(data, 2, network=dense([8]), levels=levels, **options)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_levels_with_condition_and_missing_values(kind, tmp_path):
     holes = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X).astype("float32")
@@ -80,6 +81,7 @@ def test_draws_keep_to_their_example_and_condition(kind):
     assert log_w.shape == (60, 7) and len(np.unique(log_w)) > 400
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_and_explorer_take_the_top_code(kind):
     model = made(kind, below=(5,), objective=LevelFreeBits(0.5))

@@ -2,6 +2,7 @@
 goes wrong there."""
 
 import lab
+import pytest
 
 WIDGETS = [
     """
@@ -29,6 +30,7 @@ counter
 ]
 
 
+@pytest.mark.rotating
 def test_a_widget_of_each_kind_answers_and_a_kernel_that_dies_is_seen(tmp_path):
     with lab.opened(WIDGETS, tmp_path) as page:
         page.run_all()

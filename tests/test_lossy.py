@@ -46,6 +46,7 @@ def model():
     return made
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("shape", [(64, 64), (33, 41), (3, 2), (1, 9)])
 def test_what_comes_back_is_what_the_rounded_codes_say(model, shape):
     x = picture(*shape, n=2)

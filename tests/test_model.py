@@ -56,6 +56,7 @@ def runs(tmp_path_factory):
     return {backend: Path(folder) for backend, folder in folders.items()}
 
 
+@pytest.mark.rotating
 @pytest.mark.rotating("fresh processes")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_identical_seeds_give_identical_results(runs, backend):
@@ -236,6 +237,7 @@ def test_mixed_precision_keeps_densities_in_float32(digits):
 IMAGE_SHAPES = [(8, 8, 1), (28, 28, 1), (25, 19, 3)]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "network, shape",
     [("dense", (5,)), ("dense", (784,))]

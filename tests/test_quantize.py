@@ -32,6 +32,7 @@ def made(kind, latent_dim=3, data=X, **options):
     )
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("latent_dim", [3, (2, 3), (2, 2, 4)])
 def test_tokens_are_the_code(kind, latent_dim, tmp_path):
@@ -72,6 +73,7 @@ def test_fit_starts_a_codebook_that_has_seen_nothing_and_no_other():
     assert np.array_equal(np.asarray(model.bottleneck.book.vectors), first)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_conditions_and_missing_values(kind):
     c = np.arange(200) % 3
@@ -94,6 +96,7 @@ def test_an_evaluation_leaves_the_codebook_alone():
     assert all(np.array_equal(a, b) for a, b in zip(before, model.bottleneck.get_weights()))
 
 
+@pytest.mark.rotating
 def test_a_sampler_of_tokens_and_its_refusals():
     model = made("vq", (2, 3))
     sampler = TokenSampler(6, width=8, n_layers=1, n_heads=2, epochs=2).fit(model.tokens(X))

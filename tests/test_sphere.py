@@ -32,6 +32,7 @@ def model(data):
     return made
 
 
+@pytest.mark.rotating
 def test_it_is_measured_and_diagnosed(data, model):
     found = report(model, data.test, 5)
     assert found["latent_dim"] == 3 and np.isfinite(found["elbo"])
@@ -98,6 +99,7 @@ def test_the_page_has_the_chart_of_python(page, data, model, tmp_path):  # noqa:
     assert not trouble
 
 
+@pytest.mark.rotating
 def test_commands(tmp_path):
     run = tmp_path / "run"
     done(

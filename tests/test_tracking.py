@@ -49,6 +49,7 @@ def tracking_of(run):
     return json.loads((run / "config.json").read_text())["tracking"]
 
 
+@pytest.mark.rotating
 def test_a_training_that_is_killed_and_resumed_has_one_record_in_tensorboard(tmp_path):
     """Killed with SIGKILL after the second epoch: what was written since the checkpoint is not
     written twice."""
@@ -111,6 +112,7 @@ def check_mlflow(client, run):
         assert [(m.step, m.value) for m in written] == list(enumerate(values))
 
 
+@pytest.mark.rotating
 def test_a_resume_goes_on_in_the_same_run_of_mlflow(tmp_path):
     mlflow = mlflow_or_skip()
     place, run = (tmp_path / "mlflow").as_uri(), tmp_path / "run"

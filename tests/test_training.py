@@ -460,6 +460,7 @@ def call(line):
     return CliRunner().invoke(app, line.split(), prog_name="vaenb")
 
 
+@pytest.mark.rotating
 def test_a_killed_run_goes_on_at_the_command_line(tmp_path):
     line = TRAIN.format(epochs=60)
     program = subprocess.Popen(

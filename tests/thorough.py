@@ -67,6 +67,11 @@ def recipes_of_each_kind():
     return [name for name in RECIPES if name in chosen or name not in named]
 
 
+def recipes_to_check():
+    """All recipes in `make test-all`; in `make test` six of different kinds."""
+    return some(recipes_of_each_kind(), 6, "backends")
+
+
 def run_on(backend, file, *options):
     """Runs a file of tests on another backend, in a process of its own.
 

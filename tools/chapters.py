@@ -57,8 +57,9 @@ def code(notebook):
 
 def todays(paths):
     """Of all notebooks those with changed code, and those that have their turn."""
-    changed = turns.changed(paths, code)
-    return [path for i, path in enumerate(paths) if path in changed or turns.has_turn(i)]
+    return [
+        path for i, path in enumerate(paths) if turns.has_turn(i) or turns.is_changed(path, code)
+    ]
 
 
 def start(path, skip):

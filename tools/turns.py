@@ -1,6 +1,6 @@
 """What takes turns in `make test`: what was changed lately runs at once, the rest now and then.
 
-A chapter, or a test marked `rotating`, runs if its file differs from that of twenty commits ago.
+A chapter, or a test marked `rotating`, runs if its code differs from that of twenty commits ago.
 The others run in their turn: a tenth of them, another tenth every day and after every twenty
 commits. VAENB_ROTATION=<the number that pytest prints at its start> repeats a choice.
 """
@@ -34,21 +34,16 @@ def has_turn(i):
     return i % SHARES == turn() % SHARES
 
 
-def changed(paths, read=str):
-    """Those of the paths whose text was another one, or absent, twenty commits ago.
+def is_changed(path, read=str):
+    """Whether a file differs from that of twenty commits ago, in what is read from its text.
 
-    - read: what is compared, a function of the text
-    - returns: a set; all paths where the history does not reach so far, none outside a clone
+    True where it was absent, or the history does not reach so far; False outside a clone, as in an
+    unpacked archive.
+
+    - path: an absolute Path in this project
+    - read: a function of the text
     """
-    if git("rev-parse", "HEAD") is None:  # an unpacked archive
-        return set()
-    base = git("rev-parse", "--verify", "--quiet", f"HEAD~{COMMITS}")
-
-    def before(path):
-        return base and git("show", f"{base}:{path.relative_to(ROOT).as_posix()}")
-
-    def differs(path):
-        old = before(path)
-        return not old or read(old) != read(path.read_text(encoding="utf-8").strip())
-
-    return {path for path in paths if differs(path)}
+    if git("rev-parse", "HEAD") is None:
+        return False
+    before = git("show", f"HEAD~{COMMITS}:{path.relative_to(ROOT).as_posix()}")
+    return not before or read(before) != read(path.read_text(encoding="utf-8").strip())
