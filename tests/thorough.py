@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import pytest
 import turns
 
 THOROUGH = os.environ.get("VAENB_THOROUGH", "") not in ("", "0")
@@ -83,7 +84,9 @@ def run_on(backend, file, *options):
         return False
     env = {**os.environ, "KERAS_BACKEND": backend, "VAENB_INNER": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["--today"] if "VAENB_TODAY" in env else []
+    turns_only = "VAENB_TODAY" in env and not THOROUGH
+    command += ["--today"] if turns_only else []
     done = subprocess.run([*command, *options, file], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    nothing_today = turns_only and done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert nothing_today or done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return True

@@ -494,7 +494,7 @@ function slidersPart(app) {
     const value = h("input", { type: "number", min: -9, max: 9, step: "any", "aria-label": `${codeName(facts, j)} in standard deviations`, disabled: !app.movable(j), oninput: () => { const u = typed(value); if (u !== undefined) move(u); } });
     controls.push({ j, slider, value });
     const share = 100 * facts.weight[j] / (Math.max(...facts.weight) || 1);
-    return h("div", { className: "slider" }, h("span", { className: "name", style: `--share: ${share.toFixed(1)}%` }, `z[${j}]`, h("small", {}, weight), ...(facts.code_names?.[j] ? [h("small", { className: "called" }, facts.code_names[j])] : [])), slider, value);
+    return h("div", { className: "slider" }, h("span", { className: "name", style: `--share: ${share.toFixed(1)}%` }, `z[${j}]`, h("small", { title: weight }, weight.replace("variance", "var.")), ...(facts.code_names?.[j] ? [h("small", { className: "called" }, facts.code_names[j])] : [])), slider, value);
   };
   const idle = facts.dead.every(Boolean) ? [] : facts.dead; // where all are dead, none is folded away
   const live = facts.order.filter((j) => !idle[j]), dead = facts.order.filter((j) => idle[j]);
@@ -1103,7 +1103,7 @@ input[type=number] { width: 5.2rem; padding-right: 0.2rem; } input[type=range] {
 :focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
 .field { display: grid; gap: 0.1rem; } .field > span, .take label > span { color: var(--quiet); font-size: 12.5px; }
 .check { display: flex; gap: 0.35rem; align-items: center; min-height: 30px; }
-.slider { display: grid; grid-template-columns: 4.6rem minmax(3rem, 1fr) 3.9rem; gap: 0.55rem; align-items: center; padding: 0.12rem 0; }
+.slider { display: grid; grid-template-columns: 5rem minmax(3rem, 1fr) 3.9rem; gap: 0.55rem; align-items: center; padding: 0.12rem 0; }
 .slider input[type=number] { width: 100%; text-align: right; padding: 0 0.3rem; min-height: 26px; appearance: textfield; font-variant-numeric: tabular-nums; }
 .name { display: grid; line-height: 1.25; padding-bottom: 3px; background: linear-gradient(var(--mark), var(--mark)) left bottom / var(--share) 2px no-repeat; white-space: nowrap; }
 .name small { font-size: 11.5px; } .called { color: var(--mark); overflow: hidden; text-overflow: ellipsis; }
