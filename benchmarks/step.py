@@ -48,7 +48,7 @@ BESIDE = {"cvae": {"condition": ONE_HOT}, "m2": {"target": KNOWN}}  # what is gi
 # ---- the step of vaenb -----------------------------------------------------------------
 
 
-def made(name):
+def model_of(name):
     """The compiled model of a recipe."""
     import keras
 
@@ -102,7 +102,7 @@ def given(name):
 
 def ours(name, batch):
     """One step of a recipe: Keras's train_step, compiled as Keras compiles it."""
-    model = made(name)
+    model = model_of(name)
     model.train_on_batch(batch)
     tensors = o.map(o.plain, batch)
     if JAX:
@@ -214,7 +214,7 @@ def check(name, steps=5):
     from vaenb.noise import given_noise
 
     by_tuple, by_role = given(name)
-    model = made(name)
+    model = model_of(name)
     neglect(name, model)
     o.normal, o.uniform = (lambda key, shape, k=k: noise(k, shape) for k in ("normal", "uniform"))
     once, wait, _ = by_hand(name, by_tuple, weights_of(name, model), state_of(name, model))
