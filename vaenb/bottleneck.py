@@ -126,6 +126,7 @@ class SparseCode(Conditional):
     def __init__(self, tied=False, **kwargs):
         super().__init__(tied=bool(tied), **kwargs)
         self.atoms = None  # a function that gives the dictionary and its offset
+        self.linear = None  # a function that gives kernel and bias of a decoder that is linear
 
     def bind(self, event_shape):
         "Itself, for codes of that shape; ValueError where they are not vectors."
@@ -150,6 +151,9 @@ class SparseCode(Conditional):
         - model: the `Autoencoder` that is being built; ValueError where tied weights have none
         """
         names = [layer.name for layer in model.decoder.layers]
+        if names[1:] == ["atoms", "event"]:
+            last = model.decoder.get_layer("atoms")
+            self.linear = lambda: (last.kernel.value, last.bias.value)
         if (
             model.encoder.variables
             or "atoms" not in names
@@ -239,8 +243,9 @@ class TopK(SparseCode):
         a = ops.where(dead, ops.relu(y_pred["activations"]), 0.0)
         z = top_k(a, max(1, a.shape[1] // 2))
         x_hat = ops.stop_gradient(y_pred["features"])
-        parts = model.features(ops.stack([z, ops.zeros_like(z)], axis=1), condition)
-        with_dead = x_hat + (parts[:, 0] - parts[:, 1])
+        empty = ops.zeros_like(z if condition is not None else z[:1])  # one row is enough
+        decoded, nothing = (model.features(v[:, None], condition)[:, 0] for v in (z, empty))
+        with_dead = x_hat + (decoded - nothing)
         gain = model.log_prob_of(target, with_dead) - model.log_prob_of(target, x_hat)
         return -self.aux * gain
 
@@ -392,10 +397,27 @@ class Matryoshka(BatchTopK):
         sizes = self.sizes or sorted({max(1, d // n) for n in (8, 4, 2)})
         self.shorter = [m for m in sizes if m < d]
 
+    def shorter_features(self, model, z, condition):
+        """What the decoder gives for each of the shorter prefixes, (n, k, *feature_shape).
+
+        - model: the `Autoencoder`
+        - z (n, d): the code
+        - condition (n, dim): None where the model has none
+        """
+        if self.linear is None:
+            return model.features(prefixes(z, self.shorter), condition)
+        (kernel, out), start, found = self.linear(), 0, []
+        for m in self.shorter:
+            out = out + ops.matmul(z[:, start:m], kernel[start:m])
+            found.append(out)
+            start = m
+        shape = model.decoder.output_shape[1:]
+        return model.activated(ops.reshape(ops.stack(found, axis=1), (-1, len(found), *shape)))
+
     def penalty(self, model, y_pred, target, condition, training):
         "What the shorter prefixes and the auxiliary loss add, in nats, (n,); as in `TopK`."
         total = super().penalty(model, y_pred, target, condition, training)
         if not self.shorter:
             return total
-        out = model.features(prefixes(y_pred["code"], self.shorter), condition)
+        out = self.shorter_features(model, y_pred["code"], condition)
         return total - ops.sum(model.log_prob_of(ops.expand_dims(target, 1), out), axis=1)
