@@ -47,13 +47,15 @@ def scaled_noise(logvar, eps):
     """exp(logvar / 2) * eps, broadcast.
 
     On JAX it is written as a quotient: XLA computes a product again, and the noise in it, wherever
-    the result is used, but not a quotient.
+    the result is used, but not a quotient. It makes a / exp(b) a product, unless an operation such
+    as a reshape stands between the two.
 
     - logvar: log-variances
     - eps: standard normal noise
     """
     if keras.backend.backend() == "jax":
-        return eps / ops.exp(-0.5 * logvar)
+        inverse = ops.exp(-0.5 * ops.reshape(logvar, (-1,)))
+        return eps / ops.reshape(inverse, ops.shape(logvar))
     return ops.exp(0.5 * logvar) * eps
 
 # %% ../nbs/foundations/07_fast.ipynb #dded4192
