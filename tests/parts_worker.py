@@ -386,11 +386,9 @@ def check_briefly(name, x, make):
     import numpy as np
 
     model = seeded(make, x)
-    before = model.evaluate(rows(x, WHOLE), batch_size=BATCH, verbose=0, return_dict=True)["loss"]
     losses = model.fit(x, epochs=6, batch_size=16, verbose=0).history["loss"]
-    after = model.evaluate(rows(x, WHOLE), batch_size=BATCH, verbose=0, return_dict=True)["loss"]
     assert np.isfinite(losses).all(), losses
-    assert after < before or name == "vae-gan", f"the loss rose from {before} to {after}"
+    assert losses[-1] < losses[0] or name == "vae-gan", f"the loss did not fall: {losses}"
     assert all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in model.variables)
     again = type(model).from_config(model.get_config())
     assert plain(again.get_config()) == plain(model.get_config())

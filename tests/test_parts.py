@@ -2,7 +2,7 @@
 loaded in fresh processes and under the other backend.
 
 `make test` trains each recipe and four combinations on the default backend; the whole contract is
-for the combinations and for six recipes of different kinds. These it trains and loads on the other
+for the combinations and for four recipes of different kinds. These it trains and loads on the other
 backends, too. The choice changes with the turn; `make test-all` trains and loads everything
 everywhere.
 """

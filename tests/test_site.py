@@ -634,8 +634,8 @@ def test_browser_moves_the_first_slider_of_every_explorer(tmp_path, chromium):
 
 
 def test_the_book_has_no_defects_from_files_and_from_a_server(tmp_path, chromium):
-    """The real chapters: `make docs` opens each page from file://, and then a server on this
-    machine hands them out, in `make test` those that have their turn; both without a network."""
+    """The real chapters, opened from file:// and from a server on this machine, both without a
+    network. In `make test`: those that have their turn, from file:// the changed ones too."""
     root = tmp_path / "book"
     shutil.copytree(
         ROOT / "nbs", root / "nbs", symlinks=True, ignore=shutil.ignore_patterns("_*", ".*")
@@ -645,12 +645,19 @@ def test_the_book_has_no_defects_from_files_and_from_a_server(tmp_path, chromium
     (root / "nbs" / "_quarto.yml").symlink_to("../_quarto.yml")
     shutil.copytree(ROOT / "vaenb", root / "vaenb", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "translations", root / "translations")
-    run = make_docs(root)
+    run = make_docs(root, "--no-browser")
     assert run.returncode == 0, run.stdout + run.stderr
     pages = sitecheck.html(root / "_docs")
-    pages = [page for i, page in enumerate(pages) if THOROUGH or turns.has_turn(i)]
+    todays = [page for i, page in enumerate(pages) if THOROUGH or turns.has_turn(i)]
     with sitecheck.served(root / "_docs") as base:
-        assert sitecheck.check_browser(root / "_docs", chromium, base, pages=pages) == []
+        assert sitecheck.check_browser(root / "_docs", chromium, base, pages=todays) == []
+    changed = [path for path in (ROOT / "nbs").rglob("*.ipynb") if turns.is_changed(path)]
+    named = {
+        re.sub(r"(^|/)\d+_", r"\1", path.relative_to(ROOT / "nbs").with_suffix(".html").as_posix())
+        for path in changed
+    }
+    opened = [page for page in pages if page in {*todays, *named}]
+    assert sitecheck.check_browser(root / "_docs", chromium, pages=opened) == []
 
 
 def test_readme_follows_the_index(tmp_path):

@@ -521,9 +521,9 @@ def open_pages(folder, axe=None, base=None):
     return [sentence] if os.environ.get("CI") == "true" else []
 
 
-def build(root, fetch=True):
+def build(root, fetch=True, browser=True):
     """Build and check everything; returns sentences about the defects. `fetch` allows npm to
-    fetch KaTeX and axe-core."""
+    fetch KaTeX and axe-core; without `browser` no page is opened."""
     settings = ConfigParser(delimiters=["="])
     settings.read(root / "settings.ini", encoding="utf-8")
     cfg = settings["DEFAULT"]
@@ -555,7 +555,8 @@ def build(root, fetch=True):
     )
     axe = npm and npm / "axe-core" / "axe.min.js"
     problems += check_sources(book.nbs, book.quarto_yml)
-    problems += preview(book, proc, root / "_docs") + open_pages(root / "_docs", axe)
+    problems += preview(book, proc, root / "_docs")
+    problems += open_pages(root / "_docs", axe) if browser else []
     shares = visible(book.nbs, book.quarto_yml, root / "_docs", pages)
     problems += check_visible(shares)
     print(f"{len(book.sources)} pages in _docs")
@@ -588,11 +589,12 @@ def main():
     parser.add_argument(
         "--no-fetch", action="store_true", help="formulas as MathML, nothing from npm"
     )
+    parser.add_argument("--no-browser", action="store_true", help="no page is opened")
     args = parser.parse_args()
     problems = (
         check_site(args.check) + open_pages(args.check)
         if args.check
-        else build(args.root.resolve(), not args.no_fetch)
+        else build(args.root.resolve(), not args.no_fetch, not args.no_browser)
     )
     for sentence in problems:
         print(f"  {sentence}")
