@@ -34,6 +34,12 @@ OTHER = {"tensorflow": "jax", "jax": "tensorflow", "torch": "jax"}[keras.backend
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def numbers_of_their_own(monkeypatch):
+    "The data of a test are the same whichever tests ran before it."
+    monkeypatch.setattr(sys.modules[__name__], "RNG", np.random.default_rng(0))
+
+
 def whole(levels, shape=(4, 4, 1), n=30):
     "Random walks over the levels, as whole numbers."
     steps = RNG.normal(0, levels / 6, (n, int(np.prod(shape)))).cumsum(1) + levels / 2
@@ -122,7 +128,7 @@ def test_small_differences_of_the_networks_do_no_harm(name):
 
 def test_the_hints_are_what_protects():
     "Without them the same small differences destroy a file."
-    x = whole(256, (8, 8, 1), 200)
+    x = whole(256, (8, 8, 1), 1000)
     model = small(BetaBinomial(256), x)
     none = patch.object(compression, "safe_hints", lambda u, t: 0 * coding.safe_hints(u, t))
     with none:
