@@ -349,7 +349,6 @@ def test_a_run_goes_to_a_fresh_process_on_another_backend(run, tmp_path):
 
 
 @pytest.mark.rotating
-@pytest.mark.rotating
 def test_vectors_and_colour_images(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "vectors.npz", x=rng.normal(size=(60, 5)), y=rng.integers(0, 2, 60))

@@ -219,7 +219,6 @@ def test_a_run_remembers_the_size_of_its_images(tmp_path):
 
 
 @pytest.mark.rotating
-@pytest.mark.rotating
 def test_tables_and_archives_are_read_as_arrays_and_folders_are(tmp_path):
     "Counts in a CSV, rows of it to reconstruct, and a zip archive of images with --size."
     import io

@@ -464,7 +464,7 @@ def check_browser(folder, chromium, base=None, axe=None, pages=None):
         tab.on("console", listen)
         tab.on("pageerror", lambda e: seen.append(f"a script fails: {short(str(e), 200)}"))
         tab.route("**/*", admit)
-        for name in pages or html(folder):
+        for name in html(folder) if pages is None else pages:
             seen.clear()
             tab.emulate_media(color_scheme="light")
             tab.set_viewport_size(DESKTOP)
