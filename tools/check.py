@@ -28,9 +28,8 @@ BIN = Path(sys.executable).parent
 HANDWRITTEN = {"__init__.py"}
 WORKERS = str(min(4, max(2, os.cpu_count() or 1)))
 THOROUGH = os.environ.get("VAENB_THOROUGH", "") not in ("", "0")
-MINUTES = (
-    "100" if THOROUGH else "25"
-)  # `make test`: 22 and 26 were measured, with other work beside it
+# `make test`: 22 and 26 were measured, with other work beside it; everything: an estimate.
+MINUTES = "100" if THOROUGH else "25"
 
 
 def files(folder, pattern):
