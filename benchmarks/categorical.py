@@ -16,12 +16,12 @@ Clusters: the accuracy after a one-to-one match with the labels, of `gm-vae`, of
 The record is printed; --out writes it to a file."""
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
+
+import machine
 
 
 def few_labels(labels, n, seed):
@@ -47,9 +47,8 @@ def semi_supervised(data, given, n_labels, seed):
     target = few_labels(data.train.labels, n_labels, seed)
     known, flat = target >= 0, lambda a: a.reshape(len(a), -1)
     keras.utils.set_random_seed(seed)
-    model = recipe(
-        "m2", data, given.latent_dim, network=dense(given.hidden), likelihood=Bernoulli(True)
-    )
+    parts = {"network": dense(given.hidden), "likelihood": Bernoulli(True), "alpha": given.alpha}
+    model = recipe("m2", data, given.latent_dim, **parts)
     model.compile(keras.optimizers.Adam(3e-3))
     model.fit(x, target=target, batch_size=given.batch_size, epochs=given.epochs, verbose=0)
     keras.utils.set_random_seed(seed)
@@ -110,6 +109,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--latent-dim", type=int, default=8)
     parser.add_argument("--hidden", type=int, nargs="+", default=[128])
+    parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "tensorflow"))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -135,10 +135,7 @@ def main():
         "median accuracy": {k: float(np.median([f[k] for f in found])) for k in (found or [{}])[0]},
         "published": {"m2, mnist, 100 labels": 0.1197, "source": "https://arxiv.org/abs/1406.5298"},
         "seconds": round(time.perf_counter() - begin, 1),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("vaenb", "keras", "numpy")
-        },
+        **machine.facts("vaenb", "scikit-learn"),
     }
     text = json.dumps(record, indent=1)
     if given.out is not None:

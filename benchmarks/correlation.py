@@ -9,12 +9,12 @@ that neither has seen is trained on codes of training digits and bounds it on co
 Codes are one draw of q(z|x) each. Writes vaenb/records/correlation.json."""
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
+
+import machine
 
 
 def objectives(weights):
@@ -88,10 +88,7 @@ def main():
             "n_test": len(data.test),
         },
         "results": results,
-        "backend": given.backend,
-        "versions": {p: importlib.metadata.version(p) for p in ("keras", given.backend)},
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        "date": time.strftime("%Y-%m-%d"),
+        **machine.facts(),
     }
     out = given.out or Path(vaenb.__file__).parent / "records/correlation.json"
     out.write_text(json.dumps(record, indent=1) + "\n")

@@ -12,12 +12,12 @@ A run writes vaenb/records/disentangle-BUDGET.json after each row and goes on wh
 --out names another file."""
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
+
+import machine
 
 MODELS = {
     "beta-VAE": ("beta-vae", {"beta": 4.0}),
@@ -88,12 +88,9 @@ def main():
     budget = BUDGETS[given.budget]
     folder = Path(__file__).parent.parent / "vaenb" / "records"
     out = given.out or folder / f"disentangle-{given.budget}.json"
-    packages = ("keras", "numpy", "scikit-learn", given.backend)
     record = {
         "protocol": {**budget, "hidden": HIDDEN, "latent_dim": LATENT_DIM, "models": MODELS},
-        "backend": given.backend,
-        "versions": {p: importlib.metadata.version(p) for p in packages},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        **machine.facts("scikit-learn"),
         "rows": [],
     }
     record = json.loads(json.dumps(record))  # as it is read again

@@ -15,12 +15,12 @@ A run writes vaenb/records/generation-BUDGET.json after each seed and goes on wh
 --out names another file."""
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
+
+import machine
 
 LATENT_DIM, HIDDEN = 16, (256, 128)
 BUDGETS = {
@@ -102,12 +102,9 @@ def main():
     budget = BUDGETS[given.budget]
     folder = Path(__file__).parent.parent / "vaenb" / "records"
     out = given.out or folder / f"generation-{given.budget}.json"
-    packages = ("keras", "numpy", "scikit-learn", given.backend)
     record = {
         "protocol": {**budget, "hidden": list(HIDDEN), "latent_dim": LATENT_DIM},
-        "backend": given.backend,
-        "versions": {p: importlib.metadata.version(p) for p in packages},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        **machine.facts("scikit-learn"),
         "rows": [],
     }
     x, labels = images(given.mnist if given.budget == "mnist5k" else None)

@@ -12,12 +12,12 @@ the code of 50; with two levels 100 and 50 numbers, and 100 units twice between 
 A run writes vaenb/records/hierarchy-BUDGET.json; --out names another file."""
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
+
+import machine
 
 BUDGETS = {
     "digits": {"data": "digits", "epochs": 40, "batch": 64, "rate": 2e-3, "samples": 200},
@@ -123,10 +123,7 @@ def main():
     record = {
         "protocol": {**budget, "seeds": given.seeds, "n_train": len(data.train), "n_test": 0},
         "results": results,
-        "backend": given.backend,
-        "versions": {p: importlib.metadata.version(p) for p in ("keras", given.backend)},
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        "date": time.strftime("%Y-%m-%d"),
+        **machine.facts(),
     }
     record["protocol"]["n_test"] = min(2000, len(data.test))
     for kind, make in objectives.items():

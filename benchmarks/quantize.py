@@ -14,12 +14,12 @@ the mean commitment, which is ours divided by 784.
 A full run writes vaenb/records/quantize/NAME-BUDGET-BACKEND-SEED.json; --out names another file."""
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
+
+import machine
 
 PUBLISHED = {
     "squared error over variance": 0.0444,
@@ -107,11 +107,7 @@ def main():
         },
         "published": PUBLISHED if given.quantizer == "vq" and budget["data"] == "mnist" else None,
         "seconds": {"model": round(seconds, 1), "sampler": round(time.perf_counter() - begin, 1)},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-        "backend": given.backend,
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("vaenb", "keras", "numpy")
-        },
+        **machine.facts("vaenb"),
     }
     name = f"{given.quantizer}-{given.budget}-{given.backend}-{given.seed}.json"
     out = given.out

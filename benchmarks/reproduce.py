@@ -202,6 +202,7 @@ if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = arguments().backend
 
 import keras
+import machine
 import numpy as np
 from keras import layers, ops
 
@@ -466,22 +467,6 @@ def source():
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
-def device():
-    "What the backend calls the device that it runs on."
-    name = keras.backend.backend()
-    module = sys.modules[name]
-    if name == "jax":
-        return module.devices()[0].device_kind
-    if name == "torch":
-        return module.cuda.get_device_name(0) if module.cuda.is_available() else "cpu"
-    gpus = module.config.list_physical_devices("GPU")
-    return (
-        module.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-        if gpus
-        else "cpu"
-    )
-
-
 def claimed(folder, protocol, steps):
     """The facts of the run so far; SystemExit of one sentence where the folder belongs to another
     protocol."""
@@ -499,7 +484,7 @@ def claimed(folder, protocol, steps):
                 f"{json.dumps(new)}: remove that folder to start again, or name another "
                 "with --state"
             )
-    code = {"commit": commit(), "source": source(), "device": device()}
+    code = {"commit": commit(), "source": source(), "device": machine.device()}
     if code not in facts["code"]:
         facts["code"].append(code)
     write_atomic(path, json.dumps(facts).encode())

@@ -15,12 +15,12 @@ A run writes vaenb/records/sphere-BUDGET-SEED.json; --out names another file. VA
 folder of the MNIST files."""
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
+
+import machine
 
 PUBLISHED = {"sphere": -93.16, "deviation": 0.31, "source": "https://arxiv.org/abs/1804.00891"}
 BUDGETS = {
@@ -91,9 +91,7 @@ def main():
         "seed": given.seed,
         "found": found,
         "published": PUBLISHED,
-        "versions": {p: importlib.metadata.version(p) for p in ("keras", "numpy", given.backend)},
-        "backend": given.backend,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        **machine.facts(),
     }
     records = Path(__file__).parent.parent / "vaenb" / "records"
     out = given.out or records / f"sphere-{given.budget}-{given.seed}.json"

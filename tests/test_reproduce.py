@@ -187,6 +187,7 @@ def test_a_finished_run_is_not_run_again_and_a_changed_protocol_is_refused(folde
 
 
 def module():
+    sys.path.insert(0, str(SCRIPT.parent))  # for what the benchmarks share
     spec = importlib.util.spec_from_file_location("reproduce", SCRIPT)
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
