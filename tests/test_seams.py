@@ -14,7 +14,7 @@ from keras import layers, ops
 from scipy import stats
 from thorough import run_on
 
-from vaenb import VAE, Autoencoder, Bernoulli, Normal, VampPrior, data, dense
+from vaenb import VAE, Autoencoder, Bernoulli, Normal, VampPrior, data, dense, recipe
 from vaenb.aggregate import WAE, BetaTC, InfoVAE
 from vaenb.distribution import Distribution, IndependentNormal, UnitNormal, kl_divergence
 from vaenb.likelihood import Conditional
@@ -745,6 +745,39 @@ def test_every_way_to_run_steps_takes_the_same_steps(source, how, steps):
     right = made.evaluate(X[:60], verbose=0, return_dict=True)["loss"]
     np.testing.assert_allclose(history["loss"], [right] * 2, rtol=1e-5)
     assert int(made.optimizer.iterations) == 6
+
+
+def unused(input_shape, latent_dim, output_shape):
+    """A pair whose encoder has layers that no call reaches, with and without weights."""
+
+    class Encoder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used = keras.layers.Dense(3)
+            self.never, self.flat = keras.layers.Dense(5), keras.layers.Flatten()
+
+        def call(self, x):
+            return self.used(x)
+
+    z = keras.layers.Input((latent_dim,))
+    return Encoder(), keras.Model(z, keras.layers.Dense(output_shape[0])(z))
+
+
+@pytest.mark.parametrize(
+    ("made", "x"),
+    [
+        (lambda x: recipe("vq-vae", x), None),
+        (lambda x: Autoencoder(8, 2, network=unused, likelihood=Normal(1.0)), X),
+    ],
+    ids=["vq-vae", "unused layers"],
+)
+def test_blocks_need_no_layer_that_is_not_called(made, x, digits):
+    """On JAX Keras called the model on the block itself, and said that it cannot be built."""
+    x = digits.train.x[:100] if x is None else x[:100]
+    model = made(x)
+    model.compile("adam", steps_per_execution=2)
+    assert len(model.fit(x, batch_size=10, epochs=2, verbose=0).history["loss"]) == 2
+    assert int(model.optimizer.iterations) == 20
 
 
 # ---- streams, and the arguments of Keras

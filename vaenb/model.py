@@ -836,6 +836,10 @@ class LatentModel(keras.Model):
         "How a training on arrays runs; 0 steps in a block where it was overridden or is watched."
         own_step = type(self).train_step is not LatentModel.train_step
         step_by_step = own_step or self.watched or not self.own_loss
+        if keras.backend.backend() == "jax" and not step_by_step:
+            self._call_once(data)
+            # Keras would call the model on a block, to build a layer that no call reaches.
+            step_by_step = not all(layer.built for layer in self._flatten_layers())
         size, work = 1 if step_by_step else self.block_size, self.work()
         plan = BlockPlan.choose(self, data, epochs, callbacks, size, work)
         compiled = self.train_function is not None

@@ -220,7 +220,8 @@ class Quantizer(Conditional):
         as_map = tuple(features.shape[1:-1]) == self.places
         if not hasattr(self, "head"):
             size = self.event_shape[-1] if as_map else math.prod(self.event_shape)
-            self.flatten = layers.Flatten()
+            if not as_map:
+                self.flatten = layers.Flatten()
             self.head = layers.Dense(size, name="code", dtype="float32")
         h = self.head(features if as_map else self.flatten(features))
         return ops.reshape(ops.cast(h, "float32"), (-1, *self.event_shape))
