@@ -422,7 +422,7 @@ def main():
     from vaenb import RECIPES
 
     policy, failures = {"jax": "mixed_bfloat16"}.get(backend, "mixed_float16"), {}
-    mixed = names.split(",") if THOROUGH else some(recipes_to_check(), 2, "mixed precision")
+    mixed = names.split(",") if THOROUGH else some(recipes_to_check(), 1, "mixed precision")
     others = [] if THOROUGH else set(RECIPES) - set(recipes_to_check())
     with open(os.path.join(folder, "combinations.json")) as file:
         combined = json.load(file)

@@ -95,6 +95,7 @@ def test_each_optimiser_moves_its_own_network():
         assert moved == [not still_is_judge, still_is_judge]
 
 
+@pytest.mark.rotating
 def test_a_learned_prior_of_an_adversarial_autoencoder_is_fitted_to_the_codes():
     model = made("aae", prior=MixtureOfNormals(3))
     before = {v.path: np.array(v) for v in model.prior.trainable_variables}

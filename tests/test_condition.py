@@ -37,6 +37,7 @@ def model(data):
     return made
 
 
+@pytest.mark.rotating
 def test_a_split_brings_its_labels(data, model):
     given = {"x": data.test.x, "condition": data.test.labels}
     assert report(model, data.test, 5) == report(model, given, 5)
@@ -46,6 +47,7 @@ def test_a_split_brings_its_labels(data, model):
         report(model, data.test.x, 5)
 
 
+@pytest.mark.rotating
 def test_a_code_that_is_ignored_is_found_although_the_label_matters(data, model):
     """Swapping codes must leave the conditions where they are."""
     blind = keras.models.clone_model(model.decoder)

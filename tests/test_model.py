@@ -237,7 +237,7 @@ def test_mixed_precision_keeps_densities_in_float32(digits):
 IMAGE_SHAPES = [(8, 8, 1), (28, 28, 1), (25, 19, 3)]
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "network, shape",
     [("dense", (5,)), ("dense", (784,))]

@@ -1114,7 +1114,7 @@ case("training")(check_training)
 
 def chosen(backend, precision):
     """The names of the cases that are tested today."""
-    part = 3 if (backend, precision) == (BACKENDS[0], "float32") else 12
+    part = 6 if (backend, precision) == (BACKENDS[0], "float32") else 12
     return some(CASES, len(CASES) // part, f"{backend} {precision}")
 
 

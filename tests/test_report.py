@@ -119,6 +119,7 @@ def test_what_impute_will_not_do(tmp_path):
     assert call("impute", tmp_path / "absent.csv").exit_code == 2
 
 
+@pytest.mark.rotating
 def test_page_and_completed_tables(tmp_path, monkeypatch):
     linear = {"linear": (1, dense(()))}
     monkeypatch.setattr(vaenb.candidate, "candidates", lambda data: linear)

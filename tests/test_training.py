@@ -524,6 +524,7 @@ def test_a_killed_run_goes_on_at_the_command_line(tmp_path):
     )
 
 
+@pytest.mark.rotating
 def test_a_run_that_is_not_finite_exits_with_one_sentence_and_keeps_what_was_good(
     tmp_path, monkeypatch
 ):
