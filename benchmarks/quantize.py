@@ -51,6 +51,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quantizer", choices=("vq", "fsq", "rq"), default="vq")
     parser.add_argument("--budget", choices=BUDGETS, default="full")
+    parser.add_argument("--sampler-epochs", type=int, help="in place of those of the budget")
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "jax"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -64,7 +65,9 @@ def main():
     import vaenb
     from vaenb.token import TokenSampler, conv_map
 
-    budget = BUDGETS[given.budget]
+    budget = {**BUDGETS[given.budget]}
+    if given.sampler_epochs:
+        budget["sampler"] = {"epochs": given.sampler_epochs}
     data = getattr(vaenb.data, budget["data"])()
     x, test = np.asarray(data.train.x), np.asarray(data.test.x)
     variance = float(x.var(dtype="float64"))
