@@ -151,8 +151,8 @@ class SparseCode(Conditional):
         - model: the `Autoencoder` that is being built; ValueError where tied weights have none
         """
         names = [layer.name for layer in model.decoder.layers]
-        if names[1:] == ["atoms", "event"]:
-            last = model.decoder.get_layer("atoms")
+        last = model.decoder.get_layer("atoms") if names[1:] == ["atoms", "event"] else None
+        if last is not None and last.activation is keras.activations.linear:
             self.linear = lambda: (last.kernel.value, last.bias.value)
         if (
             model.encoder.variables
