@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from thorough import ROTATION, THOROUGH, some, turns
 
@@ -26,6 +27,13 @@ CPU = {}  # the processor time at the end of the phase before
 TURNS = {}  # rotating test function -> its place, in the order of collection
 # The longest first, so that the processes end at about the same time; all others follow.
 LONGEST = ("browser", "test_parts", "test_cli", "test_numerics", "test_model", "test_training")
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_its_own(request, monkeypatch):
+    "What a test draws from the file's RNG is the same whichever tests ran before it."
+    if hasattr(request.module, "RNG"):
+        monkeypatch.setattr(request.module, "RNG", np.random.default_rng(0))
 
 
 def pytest_addoption(parser):

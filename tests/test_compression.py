@@ -34,12 +34,6 @@ OTHER = {"tensorflow": "jax", "jax": "tensorflow", "torch": "jax"}[keras.backend
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def numbers_of_their_own(monkeypatch):
-    "The data of a test are the same whichever tests ran before it."
-    monkeypatch.setattr(sys.modules[__name__], "RNG", np.random.default_rng(0))
-
-
 def whole(levels, shape=(4, 4, 1), n=30):
     "Random walks over the levels, as whole numbers."
     steps = RNG.normal(0, levels / 6, (n, int(np.prod(shape)))).cumsum(1) + levels / 2
