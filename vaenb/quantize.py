@@ -25,8 +25,10 @@ def nearest_code(h, codebook):
     - h (n, d): vectors
     - codebook (K, d): code vectors
     """
-    distance = ops.sum(codebook**2, axis=-1) - 2 * ops.matmul(h, ops.transpose(codebook))
-    return ops.cast(ops.argmin(distance, axis=-1), "int32")
+    half = 0.5 * ops.sum(codebook**2, axis=-1)
+    score = ops.matmul(h, ops.transpose(codebook)) + -half  # TensorFlow merges a product and a sum
+    _, index = ops.top_k(score, 1)  # several times as fast as Keras's argmax
+    return ops.cast(ops.reshape(index, (-1,)), "int32")
 
 # %% ../nbs/models/31_quantize.ipynb #b02ae251
 def straight_through(h, e):
