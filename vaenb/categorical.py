@@ -19,7 +19,7 @@ from .distribution import Distribution, IndependentNormal, bound_logvar
 from .field import Condition, Field
 from .model import parts_for, training_array
 from .prior import NormalMixture, two_seeds
-from .vae import ELBO, VAE, Codes, Trace
+from .vae import ELBO, VAE, Codes, Posterior, Trace
 
 # %% ../nbs/models/33_categorical.ipynb #81cdbe33
 def each_category(n, n_categories):
@@ -149,6 +149,12 @@ class CategoryTrace(Trace):
 # %% ../nbs/models/33_categorical.ipynb #3e51d4f5
 #| code-fold: true
 #| code-summary: "CategoricalVAE"
+def _is_product(layer):
+    "Whether a layer gives x W + b and nothing else, and has its weights."
+    plain = type(layer) is layers.Dense and layer.built and layer.quantization_mode is None
+    return plain and layer.use_bias and layer.activation is keras.activations.linear
+
+
 @keras.saving.register_keras_serializable("vaenb")
 class CategoricalVAE(VAE):
     """A VAE with a category y beside the code z, which is summed out exactly.
@@ -258,22 +264,31 @@ class CategoricalVAE(VAE):
         logits = ops.zeros(self.n_categories) if logits is None else ops.convert_to_tensor(logits)
         return ops.log_softmax(logits)
 
-    def beside(self, features, y=None):
-        """The features and y, (n, m + K); without y each example under every category.
+    def q_at(self, level, features, *above, training=False):
+        """q(z|x,y); without y n * K rows, each example under every category.
 
-        - features (n, ...): of the encoder
-        - y (n, K): one-hot
+        - level: the only one
+        - features: of the encoder (n, ...), and y (n, K) or None
+        - training (bool): as Keras passes it
         """
+        (features, y), part = features, level.posterior
         h = ops.cast(self.flat(features), "float32")
+        if y is None and type(part).given is Posterior.given and _is_product(part.heads):
+            # Each category adds its row of the kernel to one product with the features.
+            of_h, of_y = ops.split(part.heads.kernel, [h.shape[1]])
+            numbers = ops.expand_dims(ops.matmul(h, of_h), 1) + (of_y + part.heads.bias)
+            return part.distribution(ops.reshape(numbers, (-1, part.head_size)))
         if y is None:
             y = each_category(ops.shape(h)[0], self.n_categories)
             h = ops.repeat(h, self.n_categories, axis=0)
-        return ops.concatenate([h, y], axis=1), y
+        return part.given(ops.concatenate([h, y], axis=1), training=training)
 
     def infer(self, features, condition, k, seed, training=False, means=False):
         "As in `VAE`; without a condition the draws run over all categories."
-        rows, y = self.beside(features[0], condition)
-        trace, state = super().infer([rows], y, k, seed, training, means)
+        y = condition
+        if y is None:
+            y = each_category(ops.shape(features[0])[0], self.n_categories)
+        trace, state = super().infer([(features[0], condition)], y, k, seed, training, means)
         if condition is not None or means:
             return trace, state
         n_categories, log_p = self.n_categories, self.log_p_category()
@@ -313,7 +328,7 @@ class CategoricalVAE(VAE):
         fields = self.split(batch, settle=False)
         inputs = self.encoder_inputs(fields)
         h = aside(self.encoder, inputs) if quiet else self.encoder(inputs)
-        q = self.posterior.given(self.beside(h, fields["condition"])[0])
+        q = self.q_at(self.levels[0], (h, fields["condition"]))
         return q if fields["condition"] is not None else Mixture(self.log_q_category(h), q)
 
     def codes(self, batch):

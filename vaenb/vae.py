@@ -572,7 +572,7 @@ class VAE(LatentModel):
             else:
                 h = ops.repeat(h, k, axis=0) if i and k > 1 else h
                 seen = {"prior": p} if level.posterior.sees_prior else {}
-                q = level.posterior.given(h, *above, training=training, **seen)
+                q = self.q_at(level, h, *above, training=training, **seen)
                 z, log_q = (q.mean()[:, None], None) if means else q.draw(k if i == 0 else 1, seed)
             if training and not means:
                 z, log_q, gate = self.objective.route(level.posterior, q, z, log_q)
@@ -589,6 +589,17 @@ class VAE(LatentModel):
             trace.log_pz, trace.log_qz_x = sum(log_p), sum(log_q)
             trace.kl, trace.extra = sum(trace.level_kl), sum(extra)
         return trace, ops.reshape(state, (-1, k, *state.shape[1:]))
+
+    def q_at(self, level, features, *above, training=False, **seen):
+        """q(z|features, state) of a level as a value.
+
+        - level: a `Level`
+        - features (n, ...): of the encoder
+        - `*above`: the state that the levels above left, (n, m)
+        - training (bool): as Keras passes it
+        - `**seen`: `prior`, where the posterior sees it
+        """
+        return level.posterior.given(features, *above, training=training, **seen)
 
     def infer_upward(self, features, k, seed, training=False, means=False):
         """Posteriors and codes that are drawn from the last level upwards.
