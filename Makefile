@@ -25,6 +25,9 @@ docs: .venv/.ready-dev
 
 bench: .venv/.ready-dev build/pythae/.ready
 	$(BIN)/python benchmarks/throughput.py --pythae build/pythae/bin/python
+	$(BIN)/python benchmarks/export.py --out vaenb/records/export.json
+	$(BIN)/python benchmarks/rows.py --out vaenb/records/rows.json
+	$(BIN)/python benchmarks/hosts.py --out vaenb/records/hosts.json
 
 # For contributors: write vaenb/ from the notebooks; run notebooks from a fresh kernel and keep their outputs; write README.md.
 export: .venv/.ready-dev
