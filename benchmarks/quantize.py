@@ -34,14 +34,14 @@ BUDGETS = {
 SAMPLER = {"width": 128, "n_layers": 4, "n_heads": 4, "learning_rate": 1e-3}
 
 
-def parts(name, shape, filters):
-    """The code's shape, and the bottleneck."""
+def parts(name, shape, filters, n_codes):
+    """The code's shape, and the bottleneck; only "vq" may have another number of codes."""
     from vaenb import quantize
     from vaenb.network import halvings
 
     places = tuple(halvings(side, len(filters))[-1] for side in shape[:2])
     return {
-        "vq": lambda: ((*places, 16), quantize.VectorQuantizer(128)),
+        "vq": lambda: ((*places, 16), quantize.VectorQuantizer(n_codes)),
         "fsq": lambda: ((*places, 3), quantize.FiniteScalarQuantizer((6, 5, 5))),
         "rq": lambda: ((*places, 16), quantize.ResidualQuantizer(2, 12)),
     }[name]()
@@ -51,6 +51,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quantizer", choices=("vq", "fsq", "rq"), default="vq")
     parser.add_argument("--budget", choices=BUDGETS, default="full")
+    parser.add_argument("--n-codes", type=int, default=128, help="of VectorQuantizer")
     parser.add_argument("--sampler-epochs", type=int, help="in place of those of the budget")
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "jax"))
     parser.add_argument("--seed", type=int, default=0)
@@ -72,7 +73,7 @@ def main():
     x, test = np.asarray(data.train.x), np.asarray(data.test.x)
     variance = float(x.var(dtype="float64"))
     keras.utils.set_random_seed(given.seed)
-    latent_dim, bottleneck = parts(given.quantizer, x.shape[1:], budget["filters"])
+    latent_dim, bottleneck = parts(given.quantizer, x.shape[1:], budget["filters"], given.n_codes)
     model = vaenb.Autoencoder.for_data(
         x,
         latent_dim,
