@@ -27,7 +27,9 @@ def nearest_code(h, codebook):
     """
     half = 0.5 * ops.sum(codebook**2, axis=-1)
     score = ops.matmul(h, ops.transpose(codebook)) + -half  # TensorFlow merges a product and a sum
-    _, index = ops.top_k(score, 1)  # several times as fast as Keras's argmax
+    if keras.backend.backend() != "tensorflow":  # a SavedModel cannot hold the top_k of JAX
+        return ops.cast(ops.argmax(score, axis=-1), "int32")
+    _, index = ops.top_k(score, 1)  # several times as fast there as argmax
     return ops.cast(ops.reshape(index, (-1,)), "int32")
 
 # %% ../nbs/models/31_quantize.ipynb #b02ae251
