@@ -405,7 +405,7 @@ class Autoencoder(LatentModel):
         code = self.code_of(fields, self.penalties["noise"] * noise, training)
         seed = self.train_seed if training else self.eval_seed
         z = code.sample(1, seed)
-        logits = ops.squeeze(super().features(z, fields["condition"], training), 1)
+        logits = super().features(z, fields["condition"], training)[:, 0]
         out = {} if not hasattr(code, "activations") else {"activations": code.activations}
         return {
             **out,

@@ -347,8 +347,7 @@ class IndependentNormal(Distribution):
 
     def log_prob(self, z):
         "log N(z; mu, exp(logvar)) in nats, (n, k)."
-        mu, logvar = ops.expand_dims(self.mu, 1), ops.expand_dims(self.logvar, 1)
-        return normal_log_prob(z, mu, logvar, len(self.mu.shape) - 1)
+        return normal_log_prob(z, self.mu[:, None], self.logvar[:, None], len(self.mu.shape) - 1)
 
     def mean(self):
         "The mean, (n, *event)."

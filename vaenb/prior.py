@@ -324,6 +324,5 @@ class ConditionalNormal(Codes):
             )
         seen = ops.concatenate([ops.cast(c, "float32") for c in context], axis=-1)
         numbers = ops.cast(self.network(seen, training=training), "float32")
-        halves = ops.split(numbers, 2, axis=-1)
-        mu, raw = (ops.reshape(half, (-1, *self.event_shape)) for half in halves)
-        return IndependentNormal(mu, bound_logvar(raw))
+        numbers = ops.reshape(numbers, (-1, 2, *self.event_shape))
+        return IndependentNormal(numbers[:, 0], bound_logvar(numbers[:, 1]))

@@ -116,9 +116,8 @@ class DiagonalNormal(Posterior):
 
     def distribution(self, numbers):
         "`IndependentNormal` with bounded log-variances."
-        halves = ops.split(numbers, 2, axis=-1)  # slices have slow gradients on TensorFlow
-        mu, raw = (ops.reshape(half, (-1, *self.event_shape)) for half in halves)
-        return IndependentNormal(mu, bound_logvar(raw))
+        numbers = ops.reshape(numbers, (-1, 2, *self.event_shape))
+        return IndependentNormal(numbers[:, 0], bound_logvar(numbers[:, 1]))
 
 # %% ../nbs/models/22_vae.ipynb #989c0c1d
 @dataclass
@@ -618,7 +617,7 @@ class VAE(LatentModel):
             q = level.posterior.given(h, training=training)
             z, log_q = (q.mean()[:, None], None) if means else q.draw(1 if found else k, seed)
             below = ops.reshape(z, (-1, *z.shape[2:]))
-            found.append((q, ops.expand_dims(below, 1), log_q))
+            found.append((q, below[:, None], log_q))
         return found[::-1]
 
     def encoder_features(self, fields, training=False):
