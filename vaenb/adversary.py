@@ -322,13 +322,16 @@ class VAEGAN(Adversarial):
         "KL, error of the features and, in training, the decoder's share of the game, (n,)."
         z, c = trace.z[:, 0], trace.condition
         wanted, found = self.ratio(trace.x)[0], self.ratio(self._images(z, c, training))[0]
-        loss = self.weight(training) * self.rate(trace) - self.pixel * ops.mean(trace.log_px_z, 1)
+        loss = self.weight(training) * self.rate(trace)
+        if self.pixel:  # a weight of 0 would not save the work of its gradient
+            loss = loss - self.pixel * ops.mean(trace.log_px_z, 1)
         loss = loss + self.alpha * 0.5 * ops.sum((wanted - found) ** 2, axis=-1)
         if not training:
             return loss
         of_prior = sample_each(trace.p, ops.shape(z)[0], self.seed_generator)
-        for codes in (z, of_prior):
-            made = self._images(ops.stop_gradient(codes), c, training)
-            fooled = ops.softplus(-self.ratio(made)[1])  # -log sigmoid
-            loss = loss + 0.5 * (self.gamma * fooled + self.lesson(trace.x, made))
-        return loss
+        twice = lambda v: None if v is None else ops.concatenate([v, v])  # noqa: E731
+        codes = ops.stop_gradient(ops.concatenate([z, of_prior]))
+        made = self._images(codes, twice(c), training)
+        fooled = ops.softplus(-self.ratio(made)[1])  # -log sigmoid
+        game = self.gamma * fooled + self.lesson(twice(trace.x), made)
+        return loss + ops.mean(ops.reshape(game, (2, -1)), axis=0)
