@@ -329,9 +329,8 @@ class VAEGAN(Adversarial):
         if not training:
             return loss
         of_prior = sample_each(trace.p, ops.shape(z)[0], self.seed_generator)
-        twice = lambda v: None if v is None else ops.concatenate([v, v])  # noqa: E731
-        codes = ops.stop_gradient(ops.concatenate([z, of_prior]))
-        made = self._images(codes, twice(c), training)
-        fooled = ops.softplus(-self.ratio(made)[1])  # -log sigmoid
-        game = self.gamma * fooled + self.lesson(twice(trace.x), made)
-        return loss + ops.mean(ops.reshape(game, (2, -1)), axis=0)
+        for codes in (z, of_prior):
+            made = self._images(ops.stop_gradient(codes), c, training)
+            fooled = ops.softplus(-self.ratio(made)[1])  # -log sigmoid
+            loss = loss + 0.5 * (self.gamma * fooled + self.lesson(trace.x, made))
+        return loss
