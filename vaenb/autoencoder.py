@@ -74,7 +74,8 @@ def weight_penalty(variables):
 
     - variables: list of tensors or Keras variables
     """
-    return sum(ops.sum(ops.square(w)) for w in variables if len(w.shape) > 1)
+    kernels = (ops.cast(w, "float32") for w in variables if len(w.shape) > 1)
+    return sum(ops.sum(ops.square(w)) for w in kernels)
 
 # %% ../nbs/models/20_autoencoder.ipynb #433b13d4
 @keras.saving.register_keras_serializable("vaenb")
