@@ -780,6 +780,21 @@ def test_blocks_need_no_layer_that_is_not_called(made, x, digits):
     assert int(model.optimizer.iterations) == 20
 
 
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("tied", lambda: recipe("topk-sae", X, tied="no")),
+        ("told", lambda: recipe("gm-vae", X, told="no")),
+        ("binarize", lambda: Bernoulli(binarize="false")),
+        ("missing", lambda: VAE.for_data(X, 2, network=dense([8]), missing=None)),
+    ],
+)
+def test_a_flag_is_true_or_false(name, make):
+    """Text was taken for True: `--set tied=no` tied the weights."""
+    with pytest.raises(ValueError, match=f"{name} is .*, but it must be True or False"):
+        make()
+
+
 # ---- streams, and the arguments of Keras
 
 

@@ -12,9 +12,9 @@ import math
 import keras
 from keras import layers, ops
 
+from .compiled import check_count, check_flag
 from .distribution import Point
 from .likelihood import Conditional
-from .model import check_count
 from .network import Network
 
 # %% ../nbs/models/30_bottleneck.ipynb #791be18c
@@ -124,7 +124,7 @@ class SparseCode(Conditional):
     arguments = ("tied",)
 
     def __init__(self, tied=False, **kwargs):
-        super().__init__(tied=bool(tied), **kwargs)
+        super().__init__(tied=check_flag(tied, "tied"), **kwargs)
         self.atoms = None  # a function that gives the dictionary and its offset
         self.linear = None  # a function that gives kernel and bias of a decoder that is linear
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers, ops
 from scipy.optimize import linear_sum_assignment
 
-from .compiled import aside, check_count, check_seed
+from .compiled import aside, check_count, check_flag, check_seed
 from .distribution import Distribution, IndependentNormal, bound_logvar
 from .field import Condition, Field
 from .model import parts_for, training_array
@@ -170,7 +170,8 @@ class CategoricalVAE(VAE):
     encoder_is_told = False
 
     def __init__(self, encoder, decoder, *, n_categories=10, told=True, levels=(), **kwargs):
-        self.n_categories, self.told = check_count(n_categories, "n_categories", 2), bool(told)
+        self.n_categories = check_count(n_categories, "n_categories", 2)
+        self.told = check_flag(told, "told")
         if levels:
             raise ValueError("a category is summed out for one level of codes: leave levels empty")
         column = {"name": "condition", "values": list(range(self.n_categories))}

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .compiled import check_count, check_flag
 from .distribution import bound_logvar
 from vaenb.levels import (
     discretized_logistic_log_prob,
@@ -19,7 +20,6 @@ from vaenb.levels import (
     split_seed,
 )
 from .likelihood import LevelLikelihood
-from .model import check_count
 
 # %% ../nbs/models/31_colour.ipynb #4992144b
 @keras.saving.register_keras_serializable("vaenb")
@@ -40,7 +40,10 @@ class DiscretizedLogisticMixture(LevelLikelihood):
 
     def __init__(self, n_components=3, autoregressive=True, levels=256, **kwargs):
         n_components = check_count(n_components, "n_components")
-        own = {"n_components": n_components, "autoregressive": bool(autoregressive)}
+        own = {
+            "n_components": n_components,
+            "autoregressive": check_flag(autoregressive, "autoregressive"),
+        }
         super().__init__(levels, **own, **kwargs)
 
     def bind(self, event_shape):

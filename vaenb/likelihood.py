@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .compiled import check_flag
 from vaenb.distribution import (
     Distribution,
     bernoulli_log_prob,
@@ -358,7 +359,7 @@ class Bernoulli(Likelihood):
     arguments = ("binarize",)
 
     def __init__(self, binarize=False, **kwargs):
-        super().__init__(binarize=bool(binarize), **kwargs)
+        super().__init__(binarize=check_flag(binarize, "binarize"), **kwargs)
         self.support = "values in [0, 1]" if binarize else "exact zeros and ones"
 
     def outside(self, x):
@@ -562,7 +563,7 @@ class DiscretizedLogistic(LevelLikelihood):
     arguments = ("levels", "per_channel")
 
     def __init__(self, levels=256, per_channel=False, **kwargs):
-        super().__init__(levels, per_channel=bool(per_channel), **kwargs)
+        super().__init__(levels, per_channel=check_flag(per_channel, "per_channel"), **kwargs)
 
     def add_parameters(self):
         start = keras.initializers.Constant(math.log(0.1))

@@ -33,6 +33,7 @@ from vaenb.compiled import (  # noqa: F401 (some names are here for the chapters
     aside,
     check_count,
     check_dim,
+    check_flag,
     check_seed,
     check_weight,
     counters_under_xla,
@@ -261,7 +262,7 @@ class LatentModel(keras.Model):
         check_part(likelihood, "likelihood", "Normal()")
         super().__init__(**{"autocast": False, **kwargs})
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.latent_dim, self.missing = check_dim(latent_dim), bool(missing)
+        self.latent_dim, self.missing = check_dim(latent_dim), check_flag(missing, "missing")
         self.condition, self.objective = condition, None
         self.train_seed = keras.random.SeedGenerator()
         self.eval_seed = keras.random.SeedGenerator(777)
