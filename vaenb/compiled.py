@@ -47,7 +47,7 @@ def check_count(value, name, least=1):
         raise ValueError(f"{name} is {value!r}, but it must be a whole number of at least {least}")
     return int(value)
 
-
+# %% ../nbs/foundations/13_compiled.ipynb #13e0a002
 def check_flag(value, name):
     """`value` as a bool; ValueError for text such as "no", which Python takes for True.
 
