@@ -3,11 +3,12 @@
     python benchmarks/hosts.py --out vaenb/records/hosts.json
     python benchmarks/hosts.py --hidden 128 --repeats 1 --out mine.json
 
-JAX only. Each process has one core of this machine. Two processes either train one model together,
-each on its half of the batch, or each a model of its own, on the other's core: so both cores are
-busy in either case, and what differs is the adding of the gradients over the network, here over
-loopback. The order changes with every repetition. The median over the epochs of a run is noted,
-and of the runs the median.
+JAX only, on a machine of two cores. Two processes either train one model together, each on its half
+of the batch, or each a model of its own: so both cores are busy in either case, and what differs is
+the adding of the gradients over the network, here over loopback. No process is bound to a core:
+bound to one, a step together took three times as long, because the threads that wait for the other
+process share it with those that compute. The order changes with every repetition. The median over
+the epochs of a run is noted, and of the runs the median.
 
 The time that the adding takes for P parameters in n processes is modelled as that of a ring,
 2 (n - 1) (latency + 4 P / (n bandwidth)); latency and bandwidth are fitted to what two processes
@@ -33,8 +34,6 @@ MODELLED = (2, 4, 8, 16)
 
 def worker(process, n, port, hidden, batches):
     """Trains for each batch size; prints the number of parameters and the seconds of a step."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[process % len(cores)]})
     import keras
 
     from vaenb.hosts import join_hosts
