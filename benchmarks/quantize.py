@@ -11,8 +11,8 @@ the perplexity and the share of codes that are used. The example trains on (x / 
 differs from ours in a bias only; its loss is the squared error over the variance plus 0.25 times
 the mean commitment, which is ours divided by 784.
 
-The record is printed; --out writes it to a file: vaenb/records/quantize-vq-128.json and
-quantize-vq-32.json were made with --backend tensorflow, 3 and 4 --sampler-epochs."""
+The record is printed; --out writes it to a file. vaenb/records/quantize-vq-128-SEED.json are the
+whole protocol; quantize-vq-32-0.json has --n-codes 32 --sampler-epochs 4 --backend tensorflow."""
 
 import argparse
 import json
