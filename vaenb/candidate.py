@@ -6,6 +6,7 @@
 __all__ = ['STEPS', 'candidates', 'new_model', 'simplest_best', 'training_settings', 'with_copies', 'choose_model', 'with_gaps']
 
 # %% ../nbs/using/77_candidate.ipynb #83d03b99
+import gc
 from dataclasses import replace
 
 import keras
@@ -128,6 +129,8 @@ def choose_model(data, chosen=None, seed=0, n_samples=100, minutes=None, tell=No
         history, ended = fit(model, data, settings, tell and told, [stop])
         if ended == "interrupted":
             raise KeyboardInterrupt
+        model.train_function = model.test_function = None  # the memory of their graphs, some 50 MB
+        gc.collect()
         score = model.log_likelihood(np.asarray(data.val.x), n_samples, seed)
         found.append(dict(name=name, latent_dim=latent_dim, model=model, history=history))
         found[-1] |= {"log_prob": score, "ended": ended}
