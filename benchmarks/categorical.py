@@ -1,8 +1,8 @@
 """M2 with few labels, and clusters of the Gaussian-mixture VAE, over seeds.
 
     python benchmarks/categorical.py                   # digits: both tables
-    python benchmarks/categorical.py --data mnist --labels 100 --cluster-seeds 0 --epochs 20 \\
-        --batch-size 100 --hidden 500 500 --latent-dim 50 --alpha 0.1
+    python benchmarks/categorical.py --data mnist --labels 100 --cluster-seeds 0 --epochs 200 \\
+        --batch-size 100 --hidden 500 500 --latent-dim 50 --alpha 0.1 --learning-rate 3e-4
     python benchmarks/categorical.py --labels --cluster-seeds 10  # clusters only
     python benchmarks/categorical.py --budget tiny     # whether it works
 
@@ -51,7 +51,7 @@ def semi_supervised(data, given, n_labels, seed):
     keras.utils.set_random_seed(seed)
     parts = {"network": dense(given.hidden), "likelihood": Bernoulli(True), "alpha": given.alpha}
     model = recipe("m2", data, given.latent_dim, **parts)
-    model.compile(keras.optimizers.Adam(3e-3))
+    model.compile(keras.optimizers.Adam(given.learning_rate))
     model.fit(x, target=target, batch_size=given.batch_size, epochs=given.epochs, verbose=0)
     keras.utils.set_random_seed(seed)
     hidden = [layers.Dense(width, "relu") for width in given.hidden]
@@ -83,7 +83,7 @@ def clusters(data, given, seed):
         model = recipe(
             name, data, given.latent_dim, network=dense(given.hidden), likelihood=Bernoulli(True)
         )
-        model.compile(keras.optimizers.Adam(3e-3))
+        model.compile(keras.optimizers.Adam(given.learning_rate))
         model.fit(x, batch_size=given.batch_size, epochs=given.epochs, verbose=0)
         if name == "gm-vae":
             y = model.classify(test).argmax(1)
@@ -112,6 +112,7 @@ def main():
     parser.add_argument("--latent-dim", type=int, default=8)
     parser.add_argument("--hidden", type=int, nargs="+", default=[128])
     parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "tensorflow"))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()

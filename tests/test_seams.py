@@ -97,7 +97,7 @@ def test_a_condition_is_saved_with_the_model(digits, tmp_path):
 @pytest.mark.parametrize(
     "condition, words",
     [
-        (np.array(["none"] * 200), "'none', which the training data did not have"),
+        (np.array(["none"] * 200), "'none', which this model does not know"),
         (np.array([0] * 199), "199 values for 200"),
         (None, "without a condition"),
         (np.ma.masked_equal(np.arange(200) % 3, 2), "holds None"),

@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers, ops
 
 from .aggregate import check_sampled
-from .compiled import check_count, held
+from .compiled import check_count, check_counts, check_number, held
 from .distribution import sample_each
 from .network import dense_encoder, network_for
 from .noise import uniform
@@ -156,10 +156,8 @@ class Adversarial(ELBO):
     levels = False
 
     def __init__(self, gamma=1.0, hidden=(64, 64), **kwargs):
-        if not gamma >= 0:
-            raise ValueError(f"gamma is {gamma}, but a weight must not be negative")
-        hidden = [check_count(width, "a width in hidden") for width in hidden]
-        super().__init__(gamma=float(gamma), hidden=hidden, **kwargs)
+        hidden = list(check_counts(hidden, "hidden", none=True))
+        super().__init__(gamma=check_number(gamma, "gamma"), hidden=hidden, **kwargs)
 
     def judged_shape(self, model):
         "Shape of one sample that the discriminator sees: here a code."
@@ -294,11 +292,8 @@ class VAEGAN(Adversarial):
     arguments = (*Adversarial.arguments, "alpha", "pixel")
 
     def __init__(self, alpha=10.0, gamma=1.0, pixel=0.0, hidden=(256,), **kwargs):
-        if not (alpha >= 0 and pixel >= 0):
-            raise ValueError(
-                f"alpha is {alpha} and pixel is {pixel}, but weights must not be negative"
-            )
-        super().__init__(gamma, hidden, alpha=float(alpha), pixel=float(pixel), **kwargs)
+        weights = {"alpha": check_number(alpha, "alpha"), "pixel": check_number(pixel, "pixel")}
+        super().__init__(gamma, hidden, **weights, **kwargs)
 
     def judged_shape(self, model):
         "Shape of one example."

@@ -12,6 +12,7 @@ import math
 import keras
 from keras import ops
 
+from .compiled import check_number
 from .distribution import Distribution, IndependentNormal, normal_log_prob, sample_each
 from .vae import ELBO, Objective
 
@@ -73,22 +74,13 @@ class BetaTC(Objective):
     def __init__(
         self, beta=6.0, alpha=1.0, gamma=1.0, estimator="stratified", n_data=None, **kwargs
     ):
-        for name, value in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}, but a weight must not be negative")
+        given = (("beta", beta), ("alpha", alpha), ("gamma", gamma))
+        weights = {name: check_number(value, name) for name, value in given}
         if estimator not in ("stratified", "weighted"):
             raise ValueError(
                 f"estimator is {estimator!r}, but it must be 'stratified' or 'weighted'"
             )
-        super().__init__(
-            1,
-            beta=float(beta),
-            alpha=float(alpha),
-            gamma=float(gamma),
-            estimator=estimator,
-            n_data=n_data,
-            **kwargs,
-        )
+        super().__init__(1, **weights, estimator=estimator, n_data=n_data, **kwargs)
         self.size = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(n_data or 0),
@@ -172,15 +164,10 @@ class DIP(ELBO):
     def __init__(self, version=2, off_diagonal=10.0, diagonal=None, **kwargs):
         if version not in (1, 2):
             raise ValueError(f"version is {version!r}, but DIP has versions 1 and 2")
-        diagonal = off_diagonal * (10.0 if version == 1 else 1.0) if diagonal is None else diagonal
-        if not (off_diagonal >= 0 and diagonal >= 0):
-            raise ValueError(
-                f"off_diagonal is {off_diagonal} and diagonal is {diagonal}, but weights must not "
-                "be negative"
-            )
-        super().__init__(
-            version=version, off_diagonal=float(off_diagonal), diagonal=float(diagonal), **kwargs
-        )
+        off = check_number(off_diagonal, "off_diagonal")
+        diagonal = off * (10.0 if version == 1 else 1.0) if diagonal is None else diagonal
+        diagonal = check_number(diagonal, "diagonal")
+        super().__init__(version=version, off_diagonal=off, diagonal=diagonal, **kwargs)
 
     levels = False
 
@@ -272,6 +259,8 @@ class InfoVAE(ELBO):
     arguments = ("alpha", "mmd_weight", "kernel", "n_samples", "warmup", "cycle", "kl")
 
     def __init__(self, alpha=0.0, mmd_weight=1000.0, kernel="imq", **kwargs):
+        alpha = check_number(alpha, "alpha", -math.inf)
+        mmd_weight = check_number(mmd_weight, "mmd_weight")
         if not alpha <= 1 or not alpha + mmd_weight >= 1:
             raise ValueError(
                 f"alpha is {alpha} and mmd_weight is {mmd_weight}, but alpha must not pass 1 and "
@@ -279,7 +268,7 @@ class InfoVAE(ELBO):
             )
         if kernel not in ("imq", "rbf"):
             raise ValueError(f"kernel is {kernel!r}, but it must be 'imq' or 'rbf'")
-        own = {"alpha": float(alpha), "mmd_weight": float(mmd_weight), "kernel": kernel}
+        own = {"alpha": alpha, "mmd_weight": mmd_weight, "kernel": kernel}
         super().__init__(1.0 - alpha, **own, **kwargs)
 
     def check(self, q, p):

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from .compiled import check_number
 from .distribution import Point, sum_event
-from .field import Condition, EncodedCondition
+from .field import EncodedCondition
 from .likelihood import Conditional, Normal
 from vaenb.model import (
     LatentModel,
@@ -20,6 +21,7 @@ from vaenb.model import (
     aside,
     check_array,
     check_dim,
+    condition_for,
     directed_mean,
     parts_for,
     probe,
@@ -162,11 +164,8 @@ class Autoencoder(LatentModel):
     ):
         given = locals()
         weights = {name: given[name] for name in PENALTIES}
-        for name, value in weights.items():
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}, but it must not be negative")
-        if not 0 < target < 1:
-            raise ValueError(f"target is {target}, but a mean activation lies between 0 and 1")
+        weights = {name: check_number(value, name) for name, value in weights.items()}
+        target = check_number(target, "target", 0, 1, ends=False)
         shape, target_dim = _shape(input_dim), _shape(output_dim or input_dim)
         encoding_dim = check_dim(encoding_dim)
         likelihood = (likelihood or Normal(1.0)).bind(target_dim)
@@ -207,7 +206,7 @@ class Autoencoder(LatentModel):
         - missing (bool): whether NaN in the data means "not observed"
         - `**options`: the further arguments of the constructor
         """
-        given, condition = condition, None if condition is None else Condition.for_data(condition)
+        given, condition = condition, None if condition is None else condition_for(data, condition)
         dim = 0 if condition is None else condition.dim
         likelihood = likelihood or Normal(1.0)
         encoder, decoder, likelihood = parts_for(

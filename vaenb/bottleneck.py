@@ -12,7 +12,7 @@ import math
 import keras
 from keras import layers, ops
 
-from .compiled import check_count, check_flag
+from .compiled import check_count, check_counts, check_flag, check_number
 from .distribution import Point
 from .likelihood import Conditional
 from .network import Network
@@ -105,13 +105,6 @@ def _at_most(value, d, name):
             "latent_dim"
         )
 
-
-def _not_negative(value, name):
-    "The value; ValueError where it is negative or no number."
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ValueError(f"{name} is {value!r}, but it must be a number that is not negative")
-    return value
-
 # %% ../nbs/models/30_bottleneck.ipynb #083b58bd
 class SparseCode(Conditional):
     """The base of the sparse bottlenecks: one activation for each atom.
@@ -200,7 +193,7 @@ class TopK(SparseCode):
 
     def __init__(self, k=None, aux=1 / 32, dead_after=2000, **kwargs):
         k = k if k is None else check_count(k, "k")
-        aux, dead_after = _not_negative(aux, "aux"), check_count(dead_after, "dead_after")
+        aux, dead_after = check_number(aux, "aux"), check_count(dead_after, "dead_after")
         super().__init__(k=k, aux=aux, dead_after=dead_after, **kwargs)
 
     def add_parameters(self):
@@ -335,11 +328,10 @@ class JumpReLU(SparseCode):
 
     def __init__(self, weight=0.03, k=None, bandwidth=0.1, threshold=0.1, **kwargs):
         k = k if k is None else check_count(k, "k")
-        for name, value in (("bandwidth", bandwidth), ("threshold", threshold)):
-            if not _not_negative(value, name):
-                raise ValueError(f"{name} is 0, but it must be positive")
+        bandwidth = check_number(bandwidth, "bandwidth", ends=False)
+        threshold = check_number(threshold, "threshold", ends=False)
         given = {"bandwidth": bandwidth, "threshold": threshold, "k": k}
-        super().__init__(weight=_not_negative(weight, "weight"), **given, **kwargs)
+        super().__init__(weight=check_number(weight, "weight"), **given, **kwargs)
 
     def add_parameters(self):
         "What every sparse bottleneck has, and the logarithms of the thresholds."
@@ -382,9 +374,7 @@ class Matryoshka(BatchTopK):
 
     def __init__(self, sizes=None, k=None, **kwargs):
         if sizes is not None:
-            if not isinstance(sizes, (list, tuple)) or not sizes:
-                raise ValueError(f"sizes is {sizes!r}, but it must be a list of whole numbers")
-            sizes = tuple(check_count(m, "one of the sizes") for m in sizes)
+            sizes = check_counts(sizes, "sizes")
             if any(b <= a for a, b in zip(sizes, sizes[1:])):
                 raise ValueError(f"sizes is {sizes}, but each must be larger than the one before")
         super().__init__(k=k, sizes=sizes, **kwargs)

@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers, ops
 from scipy.optimize import linear_sum_assignment
 
-from .compiled import aside, check_count, check_flag, check_seed
+from .compiled import aside, check_count, check_flag, check_number, check_seed
 from .distribution import Distribution, IndependentNormal, bound_logvar
 from .field import Condition, Field
 from .model import parts_for, training_array
@@ -239,7 +239,8 @@ class CategoricalVAE(VAE):
         if len(wrong):
             raise ValueError(
                 f"{name} holds {wrong[0]:g}, but a category is a whole number from 0 to "
-                f"{self.n_categories - 1}, or -1 where it is not known"
+                f"{self.n_categories - 1}, or -1 where it is not known: change {name}, or make "
+                "the model with another n_categories"
             )
 
     def adapt_if_needed(self, x):
@@ -451,9 +452,7 @@ class SemiSupervised(ELBO):
     shares = True
 
     def __init__(self, alpha=1.0, **kwargs):
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"alpha is {alpha}, but the weight of a loss must not be negative")
-        super().__init__(alpha=float(alpha), **kwargs)
+        super().__init__(alpha=check_number(alpha, "alpha"), **kwargs)
         self.rarity = self.add_weight(
             shape=(), initializer="ones", trainable=False, name="rarity", autocast=False
         )
@@ -492,8 +491,7 @@ def relaxed_one_hot(logits, temperature=1.0, seed=None, hard=False):
     - seed: int, SeedGenerator or None
     - hard (bool): straight-through: one-hot, with the derivative of the relaxed vector
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature is {temperature}, but a softmax needs a positive number")
+    temperature = check_number(temperature, "temperature", ends=False)
     u = keras.random.uniform(ops.shape(logits), 1e-7, 1.0, seed=seed)
     soft = ops.softmax((logits - ops.log(-ops.log(u))) / temperature, axis=-1)
     if not hard:

@@ -180,8 +180,8 @@ def _columns_of(condition):
     values = _values(condition)
     if values.ndim == 0:
         values = values[None]
-    if values.ndim == 1:
-        return {"condition": values}
+    if values.ndim == 1 or values.ndim == 2 and values.shape[1] == 1:
+        return {"condition": values.reshape(-1)}
     if values.ndim == 2:
         return {f"condition {i}": values[:, i] for i in range(values.shape[1])}
     raise ValueError(
@@ -221,7 +221,7 @@ class Condition:
         return sum(len(column.get("values", [0])) for column in self.columns)
 
     def encode(self, condition, n=None):
-        """(n, dim) float32; ValueError that names a value which the training data did not have.
+        """(n, dim) float32; ValueError that names a value which is not known.
 
         - condition: as in `for_data`; one value stands for all `n` examples; what is encoded
           already comes back as it is
@@ -234,6 +234,8 @@ class Condition:
                 )
             return np.repeat(condition, n, axis=0) if n and len(condition) == 1 else condition
         given, parts = _columns_of(condition), []
+        if len(self.columns) == 1 and list(given) == ["condition"]:  # whatever its column is named
+            given = {self.columns[0]["name"]: given["condition"]}
         absent = [column["name"] for column in self.columns if column["name"] not in given]
         if absent:
             raise ValueError(
@@ -261,12 +263,13 @@ class Condition:
             return ((numbers - column["mean"]) / column["std"])[:, None].astype("float32")
         index = {value: i for i, value in enumerate(column["values"])}
         plain = [_plain(v) for v in values.tolist()]
-        unseen = [v for v in plain if v not in index]
+        flags = any(isinstance(value, bool) for value in index)  # True is no name of class 1
+        unseen = [v for v in plain if v not in index or isinstance(v, bool) and not flags]
         if unseen:
-            known = ", ".join(repr(v) for v in column["values"][:8])
+            known = ", ".join(repr(v) for v in column["values"][:12])
             raise ValueError(
-                f"{column['name']} holds {unseen[0]!r}, which the training data did not have: "
-                f"known are {known}{', ...' if len(index) > 8 else ''}"
+                f"{column['name']} holds {unseen[0]!r}, which this model does not know: "
+                f"known are {known}{', ...' if len(index) > 12 else ''}"
             )
         return np.eye(len(index), dtype="float32")[[index[v] for v in plain]]
 

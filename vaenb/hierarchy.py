@@ -11,8 +11,9 @@ __all__ = ['climbing', 'bottom_up_levels', 'precision_weighted', 'PrecisionWeigh
 import keras
 from keras import layers, ops
 
+from .compiled import check_count, check_counts, check_dim, check_number, check_seed
 from .distribution import IndependentNormal
-from .model import check_array, check_count, check_seed
+from .model import check_array
 from .network import network_for
 from .objective import free_bits
 from .prior import ConditionalNormal
@@ -164,8 +165,8 @@ class Hierarchy:
 
     def __init__(self, name, below=None, hidden=(64,), activation="relu"):
         self.name, self.activation = name, activation
-        self.below = below if below is None else _lengths(below, "below")
-        self.hidden = _lengths(hidden, "hidden")
+        self.below = below if below is None else check_counts(below, "below")
+        self.hidden = check_counts(hidden, "hidden")
 
     def __call__(self, network, image_shape, latent_dim):
         """The network (a builder, or the pair that was given), and a dict of parts of a `VAE`.
@@ -174,7 +175,8 @@ class Hierarchy:
         - image_shape (tuple): shape of one example
         - latent_dim (int): length of the code of the first level
         """
-        if not isinstance(latent_dim, int):
+        latent_dim = check_dim(latent_dim)
+        if isinstance(latent_dim, tuple):
             raise ValueError(
                 f"latent_dim is {latent_dim!r}, but the codes of {self!r} are vectors: give the "
                 "length of the first level's"
@@ -195,14 +197,6 @@ class Hierarchy:
         usual = {"below": None, "hidden": (64,), "activation": "relu"}
         own = (f"{k}={v!r}" for k, v in given.items() if v != usual[k])
         return f"{self.name}({', '.join(own)})"
-
-
-def _lengths(values, name):
-    "One or more positive whole numbers as a tuple."
-    values = tuple(values) if hasattr(values, "__iter__") else (values,)
-    if not values:
-        raise ValueError(f"{name} is empty, but it needs at least one whole number")
-    return tuple(check_count(v, name) for v in values)
 
 
 def bottom_up(below=None, hidden=(64,), activation="relu"):
@@ -266,11 +260,7 @@ class LevelFreeBits(ELBO):
     arguments = ("floor", "beta", "n_samples", "warmup", "cycle")
 
     def __init__(self, floor=2.0, **kwargs):
-        if not floor >= 0:
-            raise ValueError(
-                f"floor is {floor}, but free bits are a number of nats that is not negative"
-            )
-        super().__init__(floor=float(floor), **kwargs)
+        super().__init__(floor=check_number(floor, "floor"), **kwargs)
 
     def loss(self, trace, training=False):
         "weight * sum over levels of floored KLs - E log p(x|z) in nats, (n,)."

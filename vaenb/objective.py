@@ -12,6 +12,7 @@ import math
 import keras
 from keras import ops
 
+from .compiled import check_number
 from .distribution import kl_divergence, log_mean_exp
 from .model import check_count
 from .vae import ELBO, Objective, warmup_weight
@@ -47,11 +48,7 @@ class FreeBits(ELBO):
     arguments = (*ELBO.arguments, "floor")
 
     def __init__(self, floor=0.25, **kwargs):
-        if not floor >= 0:
-            raise ValueError(
-                f"floor is {floor}, but free bits are a number of nats that is not negative"
-            )
-        super().__init__(floor=float(floor), **kwargs)
+        super().__init__(floor=check_number(floor, "floor"), **kwargs)
 
     levels = False
 
@@ -85,13 +82,11 @@ class Capacity(ELBO):
     arguments = ("capacity", "gamma", "n_samples", "warmup", "cycle", "kl")
 
     def __init__(self, capacity=25.0, gamma=100.0, **kwargs):
-        if not capacity >= 0:
-            raise ValueError(
-                f"capacity is {capacity}, but a KL cannot be held at a negative number of nats"
-            )
-        if not gamma >= 0:
-            raise ValueError(f"gamma is {gamma}, but a weight must not be negative")
-        super().__init__(1.0, capacity=float(capacity), gamma=float(gamma), **kwargs)
+        own = {
+            "capacity": check_number(capacity, "capacity"),
+            "gamma": check_number(gamma, "gamma"),
+        }
+        super().__init__(1.0, **own, **kwargs)
         self.target = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(capacity),
@@ -174,9 +169,7 @@ class CIWAE(IWAE):
     shares = True
 
     def __init__(self, beta=0.05, k=64, **kwargs):
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta is {beta}, but the share of the ELBO lies between 0 and 1")
-        super().__init__(k, beta=float(beta), **kwargs)
+        super().__init__(k, beta=check_number(beta, "beta", 0, 1), **kwargs)
 
     def loss(self, trace, training=False):
         "Minus the bound per example in nats, (n,)."

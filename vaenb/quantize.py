@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from .compiled import check_count, check_counts, check_number
 from .distribution import Point
 from .likelihood import Conditional
-from .model import check_count
 from .noise import uniform
 
 # %% ../nbs/models/31_quantize.ipynb #ec79f49e
@@ -170,7 +170,13 @@ def check_tokens(tokens, shape, n_codes):
     - shape (tuple): of the tokens of one example
     - n_codes (int): K; tokens are 0 to K - 1
     """
-    tokens, wanted = np.asarray(tokens), f"({', '.join(map(str, ('n', *shape)))})"
+    wanted = f"({', '.join(map(str, ('n', *shape)))})"
+    try:
+        tokens = np.asarray(tokens)
+    except ValueError:  # lists of different lengths
+        raise ValueError(
+            f"tokens differ in length, but they must have the shape {wanted}"
+        ) from None
     if tokens.dtype.kind not in "iu":
         raise ValueError(
             f"tokens are of the type {tokens.dtype}, but they must be whole numbers, as "
@@ -271,15 +277,12 @@ class Quantizer(Conditional):
 # %% ../nbs/models/31_quantize.ipynb #5be2ad9d
 def _check_codes(n_codes, beta, decay, revive):
     "Nothing, or a ValueError where a quantiser cannot have these numbers."
-    if check_count(n_codes, "n_codes") < 2:
-        raise ValueError("n_codes is 1, but one code carries no information: use at least 2")
-    for name, value, low, high in (
-        ("beta", beta, 0, math.inf),
-        ("decay", decay, 0, 1),
-        ("revive", revive, 0, 1),
-    ):
-        if not low <= value < high:
-            raise ValueError(f"{name} is {value}, but it must be at least {low} and below {high}")
+    if check_count(n_codes, "n_codes", 2) > 2**24:
+        raise ValueError(f"n_codes is {n_codes}, but a codebook has at most {2**24:,} codes")
+    check_number(beta, "beta")
+    for name, value in (("decay", decay), ("revive", revive)):
+        if check_number(value, name, 0, 1) == 1:
+            raise ValueError(f"{name} is 1, but it must be below 1")
 
 
 @keras.saving.register_keras_serializable("vaenb")
@@ -341,9 +344,8 @@ class FiniteScalarQuantizer(Quantizer):
     arguments = ("levels",)
 
     def __init__(self, levels=8, **kwargs):
-        levels = tuple(levels) if isinstance(levels, (list, tuple)) else (levels,)
-        levels = tuple(check_count(n, "levels", 2) for n in levels)
-        if not levels or math.prod(levels) > 2**16:
+        levels = check_counts(levels, "levels", 2)
+        if math.prod(levels) > 2**16:
             raise ValueError(
                 f"levels is {levels}, but a token must have from 2 to {2**16} values: give a "
                 "tuple of fewer or smaller numbers"

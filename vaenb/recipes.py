@@ -542,6 +542,7 @@ def _loading_error(path, error):
             " pass safe_mode=False, or replace the Lambda by a class of its own"
         )
     reason = (text.strip().splitlines() or ["no details"])[0][:200]
+    reason = "it is no .keras file" if reason.startswith("File not found") else reason
     return (
         f"{path} cannot be read, so it is damaged or of another version"
         f" ({type(error).__name__}: {reason})"

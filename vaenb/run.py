@@ -240,7 +240,7 @@ def prepare(settings):
         raise ValueError(f"{settings.model} cannot be built with {given}: {error}") from error
     for name in ("train", "val", "test"):
         if isinstance(getattr(data, name).x, np.ndarray):
-            model.check_data(conditioned(model, getattr(data, name)), f"the {name} split")
+            model.check_data(training_fields(model, getattr(data, name)), f"the {name} split")
     return data, model
 
 # %% ../nbs/using/75_run.ipynb #75ae2d61

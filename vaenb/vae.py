@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers, ops
 
 from .block import multiplications
+from .compiled import check_number
 from vaenb.distribution import (
     IndependentNormal,
     UnitNormal,
@@ -290,12 +291,11 @@ class ELBO(Objective):
     shares = True
 
     def __init__(self, beta=1.0, n_samples=1, *, warmup=0, cycle=None, kl="auto", **kwargs):
-        if not beta >= 0:
-            raise ValueError(f"beta is {beta}, but the weight of the KL must not be negative")
+        beta = check_number(beta, "beta")
         check_schedule(warmup, cycle)
         if kl not in ("auto", "closed", "sampled"):
             raise ValueError(f"kl is {kl!r}, but it must be 'auto', 'closed' or 'sampled'")
-        super().__init__(n_samples, beta=float(beta), warmup=warmup, cycle=cycle, kl=kl, **kwargs)
+        super().__init__(n_samples, beta=beta, warmup=warmup, cycle=cycle, kl=kl, **kwargs)
         self.kl_weight = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(beta),
@@ -468,6 +468,11 @@ class VAE(LatentModel):
         check_part(posterior, "posterior", "DiagonalNormal()")
         check_part(prior, "prior", "StandardNormal()")
         check_part(objective, "objective", "ELBO()")
+        if not isinstance(levels, (list, tuple)) or not all(isinstance(v, Level) for v in levels):
+            raise ValueError(
+                f"levels is {levels!r}, but it must be a list of Level; for_data also takes "
+                "bottom_up(...) and ladder(...), which make one"
+            )
         super().__init__(encoder, decoder, latent_dim, likelihood or Bernoulli(), **kwargs)
         first = Level(prior or StandardNormal(), posterior or DiagonalNormal(), merge, climb)
         self.levels = [first.bind(self.code_shape), *(level.bind() for level in levels)]
