@@ -99,7 +99,7 @@ def check_width(columns):
 
 # %% ../nbs/using/77_opening.ipynb #90b91dde
 def open_file(path, labels=None, kinds=None, size=None, seed=0):
-    """The data of a report: a dict of data (`Dataset`), frame (or None), dropped, n and name.
+    """The data of a report: a dict of data (`Dataset`), frame (or None), rows, dropped, n and name.
 
     - path (str or Path): a table, an array, or a folder of images
     - labels (str): column that is not modelled and colours the map
@@ -107,7 +107,8 @@ def open_file(path, labels=None, kinds=None, size=None, seed=0):
     - size (int): side to which images of a folder are resized
     - seed (int): of the split into training, validation and test rows
 
-    dropped: name -> why the column was left out. Raises ValueError, TypeError or OSError.
+    rows: where the rows of the frame stand in the file, (n,) ints, counted from 0. dropped: name ->
+    why the column was left out. Raises ValueError, TypeError or OSError.
     """
     path, options = Path(path).expanduser(), {"val": 0.2, "test": 0.2, "seed": seed}
     found = {"frame": None, "dropped": {}, "name": path.name}
@@ -115,7 +116,7 @@ def open_file(path, labels=None, kinds=None, size=None, seed=0):
         found["data"] = from_folder(path, size, **options)
         return {**found, "n": check_rows(sum(len(s) for s in splits(found["data"])))}
     frame, arrays, n = read_source(path, seed=seed)
-    found |= {"frame": frame, "n": check_rows(n)}
+    found |= {"frame": frame, "n": check_rows(n), "rows": chosen_rows(n, seed=seed)}
     if frame is None:
         arrays = {
             k: v[:MOST_ROWS] if k in ("x", "labels") and v is not None else v

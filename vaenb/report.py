@@ -103,7 +103,7 @@ def imputed_html(found, most=8):
     given = frame[rows.tolist()]
     filled = impute(found["model"], found["x"][rows], 500)
     filled = read_table(data.table.to_frame(filled, like=given.to_native()))
-    heads = [f"row {i:,}" for i in rows]
+    heads = [f"row {i:,}" for i in found["rows"][rows]]
     return (
         f"<p>{gaps.mean():.1%} of the values are missing, in {gaps.any(1).mean():.0%} of the rows. "
         "The model fills them in from what was observed of the row; it assumes that whether a "

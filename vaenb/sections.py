@@ -263,7 +263,7 @@ def unusual_html(found, most=8):
         if code >= max(1, 0.3 * excess[i]):
             cells.append(f"the combination <small>({code:+.1f})</small>")
         cells = cells or ["many columns, a little each"]
-        rows.append([f"row {i:,}", f"+{excess[i]:.1f}", "<br>".join(cells)])
+        rows.append([f"row {found['rows'][i]:,}", f"+{excess[i]:.1f}", "<br>".join(cells)])
     return (
         "<p>The rows with the lowest log p(x), in nats below the median row, and the columns that "
         "make them so, with their share. What no column explains is the combination of their "
