@@ -650,7 +650,7 @@ MISTAKES = {  # command: what the sentence says
     "train --data digits --model beta-vae --beta 3 --set beta=4 --out {new}": "twice",
     "train --data digits --model vae --set prior=vamp --out {new}": "vaenb.recipe",
     "train --data digits --model ae --beta 4 --out {new}": "beta",
-    "train --data digits --model ae --set noise=loud --out {new}": "noise='loud'",
+    "train --data digits --model ae --set noise=loud --out {new}": "noise is 'loud'",
     "train --data digits --model annealed-vae --set kl=sampled --out {new}": "closed form",
     "models iwea": "iwae",
     "sample {run} --sampler gibbs --out {things}/x.png": "mixture",

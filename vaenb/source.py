@@ -107,8 +107,8 @@ def _from_list(x, name):
         lengths = {len(part) for part in x} if nested else set()
         if isinstance(x, tuple) and 2 <= len(x) <= 3 and all(np.ndim(part) for part in x):
             raise ValueError(
-                f"{name} is a tuple of {len(x)} arrays of different shapes: give the examples "
-                "alone, and labels as fit(x, condition=...) or fit(x, target=...)"
+                f"{name} is a tuple of {len(x)} arrays that differ in length or shape: give the "
+                "examples alone, and labels as an argument such as fit(x, condition=...)"
             ) from error
         if len(lengths) > 1 or "inhomogeneous" in str(error):
             found = f", such as {listed(sorted(lengths), 3)}" if len(lengths) > 1 else ""
