@@ -6,8 +6,9 @@ import pytest
 
 import vaenb
 import vaenb.data
-from vaenb.data import digits
-from vaenb.diagnosis import Finding, show, sort_causes
+from vaenb.columns import column_slices
+from vaenb.data import digits, from_table
+from vaenb.diagnosis import Finding, shares, show, sort_causes
 from vaenb.network import dense
 
 
@@ -107,3 +108,22 @@ def test_data_without_the_condition_are_refused_in_a_sentence(name):
     assert found.name == "data refused" and "condition" in found.evidence
     with pytest.raises(ValueError, match="takes a Dataset or an array"):
         vaenb.diagnosis.diagnose(model, "digits")
+
+
+def test_only_numbers_that_lie_between_0_and_1_are_asked_for_saturation():
+    rng = np.random.default_rng(0)
+    frame = pytest.importorskip("pandas").DataFrame(
+        {
+            "size": rng.normal(size=200),
+            "seen": rng.poisson(3.0, 200),
+            "on": rng.integers(0, 2, 200).astype(bool),
+            "kind": rng.choice(list("abc"), 200),
+        }
+    )
+    table = from_table(frame)
+    model = vaenb.recipe("vae", table, 2, network=dense([4]))
+    at = dict(zip([c["name"] for c in table.table.columns], column_slices(table.table.columns)))
+    mask = shares(model, table.train.x.shape[1:])
+    assert mask[at["on"]].all() and not mask[at["size"]].any() and not mask[at["seen"]].any()
+    assert shares(vaenb.recipe("vae", rng.integers(0, 2, (20, 5)), 2), (5,)).all()
+    assert not shares(vaenb.recipe("sigma-vae", frame[["size"]].to_numpy(), 2), (1,)).any()

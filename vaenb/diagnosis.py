@@ -7,9 +7,9 @@ __all__ = ['ADAPTIVE', 'FINDERS', 'FIT', 'CODE', 'SCALE', 'EXPLAINS', 'SEVERITIE
            'decoder_features', 'swap_cost', 'baseline_log_prob', 'total_variation_bound', 'linear_information',
            'beyond_condition', 'measure', 'find_few_steps', 'find_unfinished', 'find_warmup', 'kl_weight',
            'find_collapse', 'find_weak_code', 'find_noise', 'find_activation', 'find_scale', 'find_dead',
-           'find_overused', 'find_negative_gain', 'find_capacity', 'find_sigma', 'find_bound', 'find_saturation',
-           'find_aggregate', 'overfitting_gap', 'find_overfitting', 'find_few_samples', 'find_refused', 'find_shift',
-           'find_nonfinite', 'sort_causes', 'diagnose', 'show']
+           'find_overused', 'find_negative_gain', 'find_capacity', 'find_sigma', 'find_bound', 'shares',
+           'find_saturation', 'find_aggregate', 'overfitting_gap', 'find_overfitting', 'find_few_samples',
+           'find_refused', 'find_shift', 'find_nonfinite', 'sort_causes', 'diagnose', 'show']
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #e30a4d1e
 import math
@@ -591,14 +591,26 @@ def find_bound(m, share=0.01, low=-11.8, high=5.8):
     )
 
 # %% ../nbs/measurement/56_diagnosis.ipynb #6bb0b8b9
+def shares(model, shape):
+    """A mask of the numbers of x that lie between 0 and 1 whatever the data, bool of the shape.
+
+    - model: a VAE or an Autoencoder
+    - shape (tuple): of one example
+    """
+    if getattr(model, "output_activation", "") == "sigmoid":
+        return np.ones(shape, bool)
+    below, low, high, above = (
+        model.likelihood.outside(np.full((1, *shape), v, "float32"))[0] for v in (-1, 0, 1, 2)
+    )
+    return below & ~low & ~high & above
+
+
 def find_saturation(m, margin=1e-4, most=1e-3):
     "Means within `margin` of 0 or 1 are wrong clearly more often than a share `most` of the time."
-    model = m["model"]
-    outside = model.likelihood.outside(np.array([-1.0, 2.0])).all()
-    bounded = outside or getattr(model, "output_activation", "") == "sigmoid"
-    if "means" not in m or not bounded:
+    at = shares(m["model"], m["means"].shape[1:]) if "means" in m else np.zeros(0, bool)
+    if not at.any():
         return None
-    means, x = (a.reshape(len(a), -1) for a in (m["means"], m["test"]["x"]))
+    means, x = (a.reshape(len(a), -1)[:, at.ravel()] for a in (m["means"], m["test"]["x"]))
     certain = (means < margin) | (means > 1 - margin)
     wrong = certain & (np.abs(means - x) > 0.5)
     excess, error = mean_and_error((wrong - most * certain).sum(axis=1))
