@@ -152,7 +152,10 @@ class CategoryTrace(Trace):
 def _is_product(layer):
     "Whether a layer gives x W + b and nothing else, and has its weights."
     plain = type(layer) is layers.Dense and layer.built and layer.quantization_mode is None
-    return plain and layer.use_bias and layer.activation is keras.activations.linear
+    if not plain or not layer.use_bias or layer.activation is not keras.activations.linear:
+        return False
+    here = ops.convert_to_tensor(layer.kernel).dtype  # in half precision the layer itself is exact
+    return keras.backend.standardize_dtype(here) == "float32"
 
 
 @keras.saving.register_keras_serializable("vaenb")
