@@ -12,7 +12,7 @@ from test_cli import call, done
 from vaenb import VAE, ConditionalNormal, conv, dense, diagnose, fit_resumable, recipe
 from vaenb.browser import pack_model
 from vaenb.condition import rows_of
-from vaenb.data import digits
+from vaenb.data import digits, from_arrays
 from vaenb.diagnosis import beyond_condition
 from vaenb.evaluation import report
 from vaenb.explorer import LatentExplorer, explore_page, static_facts
@@ -208,3 +208,32 @@ def test_commands(tmp_path):
     ):
         result = call(command, **names)
         assert result.exit_code == 2 and words in " ".join(result.stderr.split()), result.output
+
+
+def test_tables_bytes_and_scalars_as_conditions():
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    x, k = rng.normal(size=(60, 6)).astype("float32"), np.arange(60) % 3
+    names = np.array(["a", "b", "c"])[k]
+    for table, words in (
+        (pd.DataFrame(np.stack([k, k], 1), columns=["a", "a"]), "two columns of one name"),
+        (pd.DataFrame(index=range(60)), "no columns"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            recipe("cvae", x, 2, condition=table)
+    model = recipe("cvae", x, 2, condition=names)
+    z = np.zeros((2, 2))
+    assert np.array_equal(model.decode(z, np.array([b"a", b"c"])), model.decode(z, ["a", "c"]))
+    with pytest.raises(ValueError, match="has 2 columns: this model takes 1"):
+        model.decode(z, condition=np.zeros((2, 2), int))
+    model = recipe("cvae", x, 2, condition={"k": k, "b": rng.normal(size=60)})
+    both = model.decode(z, condition={"k": [1, 1], "b": [0.5, 0.5]})
+    assert np.array_equal(model.decode(z, condition={"k": 1, "b": 0.5}), both)
+
+
+def test_a_category_for_each_label_of_the_data():
+    x, labels = np.random.default_rng(0).normal(size=(60, 4)), ["abc"[i % 3] for i in range(60)]
+    data = from_arrays(x, labels=labels)
+    assert recipe("m2", data, 2).n_categories == 3
+    assert recipe("m2", data, 2, n_categories=5).n_categories == 5
+    assert recipe("gm-vae", data, 2).n_categories == 10

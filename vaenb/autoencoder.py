@@ -165,6 +165,14 @@ class Autoencoder(LatentModel):
         given = locals()
         weights = {name: given[name] for name in PENALTIES}
         weights = {name: check_number(value, name) for name, value in weights.items()}
+        if output_activation != "auto":
+            try:
+                keras.activations.get(output_activation)
+            except ValueError:
+                raise ValueError(
+                    f"output_activation is {output_activation!r}, but it must be 'auto' or the "
+                    "name of an activation, such as 'sigmoid'"
+                ) from None
         target = check_number(target, "target", 0, 1, ends=False)
         shape, target_dim = _shape(input_dim), _shape(output_dim or input_dim)
         encoding_dim = check_dim(encoding_dim)

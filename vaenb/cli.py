@@ -333,12 +333,13 @@ def write_images(path, images, draw):
     typer.echo(f"{len(images)} examples of shape {shape} are in {path}.")
 
 # %% ../nbs/using/78_cli.ipynb #06d9cdaf
-def label_condition(model, label, n):
+def label_condition(model, label, n, names=()):
     """The condition of n examples, as a keyword argument in a dict; empty for a model without one.
 
     - model: of a run
     - label (str): None: all known labels in turn
     - n (int): examples
+    - names (sequence of str): of the labels 0, 1, ..., where they have names
 
     Raises `Mistake` for a label that the training data did not have.
     """
@@ -352,11 +353,13 @@ def label_condition(model, label, n):
         known = known_values(model)
     if label is None:
         return {"condition": [known[i % len(known)] for i in range(n)]}
-    found = [value for value in known if str(value) == label]
+    named = [names[v] if isinstance(v, int) and v < len(names) else str(v) for v in known]
+    found = [v for v, name in zip(known, named) if name == label]
+    found = found or [v for v in known if str(v) == label]
     if not found:
         raise Mistake(
             f"--label is {label!r}, which the training data did not have: known are "
-            + ", ".join(map(str, known))
+            + ", ".join(named)
         )
     return {"condition": found * n}
 
@@ -405,7 +408,7 @@ def sample(
     with mistakes():
         fitted = fit_sampler(opened, sampler, seed) if sampler else None
     kind = {} if mean else {"mean": False}
-    kind |= label_condition(opened.model, label, n)
+    kind |= label_condition(opened.model, label, n, opened.classes)
     with mistakes():  # a prior may have no temperature
         images = opened.model.sample(n, seed, temperature, fitted, **kind)
     write_images(out, images, lambda: plot.image_grid(images))
@@ -440,7 +443,8 @@ def reconstruct(
         raise Mistake(f"the model of {run} has a condition: add --label, that of the examples")
     with mistakes():
         if file:
-            x = opened.examples(file, **label_condition(opened.model, label, 1))
+            one = label_condition(opened.model, label, 1, opened.classes)
+            x = opened.examples(file, **one)
         else:
             x = rows_of(conditioned(opened.model, opened.data(data).test), slice(n))
     images = opened.model.reconstruct(x)

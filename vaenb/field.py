@@ -157,6 +157,8 @@ def _is_absent(value):
 def _plain(value):
     if value is None or isinstance(value, (bool, str)):
         return value
+    if isinstance(value, bytes):  # as TensorFlow and h5py give text
+        return value.decode("utf-8", "replace")
     if isinstance(value, float) and value.is_integer():  # a whole number that a table made a float
         return int(value)
     return int(value) if isinstance(value, (int, np.integer)) else str(value)
@@ -174,9 +176,15 @@ def _values(column):
 def _columns_of(condition):
     """Name -> (n,) values of a condition: an array (n,) or (n, k), a dict, or a data frame."""
     if hasattr(condition, "columns") and hasattr(condition, "__getitem__"):
+        names = [str(c) for c in condition.columns]
+        if len(set(names)) < len(names) or not names:
+            what = "two columns of one name" if names else "no columns"
+            raise ValueError(
+                f"condition is a table with {what}: give each column a name of its own"
+            )
         return {str(c): _values(condition[c]) for c in condition.columns}
     if isinstance(condition, dict):
-        return {str(c): _values(v) for c, v in condition.items()}
+        return {str(c): np.atleast_1d(_values(v)) for c, v in condition.items()}
     values = _values(condition)
     if values.ndim == 0:
         values = values[None]
@@ -238,10 +246,10 @@ class Condition:
             given = {self.columns[0]["name"]: given["condition"]}
         absent = [column["name"] for column in self.columns if column["name"] not in given]
         if absent:
-            raise ValueError(
-                f"condition lacks the column {absent[0]!r}: this model takes "
-                + ", ".join(column["name"] for column in self.columns)
-            )
+            names = ", ".join(column["name"] for column in self.columns)
+            table = hasattr(condition, "columns") or isinstance(condition, dict)
+            wrong = f"lacks the column {absent[0]!r}" if table else f"has {len(given)} columns"
+            raise ValueError(f"condition {wrong}: this model takes {len(self.columns)}, {names}")
         for column in self.columns:
             values = given[column["name"]]
             values = np.repeat(values, n) if n is not None and len(values) == 1 else values

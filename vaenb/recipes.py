@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 
 import keras
+import numpy as np
 
 from .adversary import AAE, VAEGAN, FactorVAE
 from .aggregate import DIP, WAE, BetaTC, InfoVAE
@@ -523,6 +524,9 @@ def recipe(name, data, latent_dim=2, **overrides):
     }
     if isinstance(made.get("condition"), str):
         made["condition"] = named_condition(data, made["condition"])
+    labels = getattr(getattr(data, "train", None), "labels", None)
+    if isinstance(made.get("objective"), SemiSupervised) and labels is not None:
+        made.setdefault("n_categories", max(2, int(np.max(labels)) + 1))
     return row.model.for_data(data, latent_dim, **made)
 
 # %% ../nbs/models/40_recipes.ipynb #d14f24cb

@@ -238,6 +238,11 @@ def prepare(settings):
     except TypeError as error:
         given = ", ".join(f"{k}={v!r}" for k, v in settings.options.items()) or "these data"
         raise ValueError(f"{settings.model} cannot be built with {given}: {error}") from error
+    if hasattr(model.objective, "count_labels") and data.train.labels is None:
+        raise ValueError(
+            f"{settings.model} learns from labels, but the data have none: give a file with "
+            "labels, or choose another model, such as gm-vae"
+        )
     for name in ("train", "val", "test"):
         if isinstance(getattr(data, name).x, np.ndarray):
             model.check_data(training_fields(model, getattr(data, name)), f"the {name} split")
@@ -414,6 +419,7 @@ def describe(settings, data, model, **training):
             "image_shape": list(data.image_shape),
             "levels": data.levels,
             "examples": {split: len(getattr(data, split)) for split in ("train", "val", "test")},
+            "classes": list(data.class_names or ()),
         },
         "model": {
             "recipe": settings.model,
@@ -595,6 +601,11 @@ class Run:
     def levels(self):
         "Grey levels of the run's data, or None."
         return self.config["data"]["levels"]
+
+    @property
+    def classes(self):
+        "Names of the labels 0, 1, ..., a list; empty where they have none."
+        return self.config["data"].get("classes", [])
 
     @functools.cached_property
     def model(self):

@@ -16,10 +16,11 @@ from keras import ops
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
+from .compiled import check_count, check_counts, check_number
 from .file import write_atomic
 from .flow import flow_for, flow_log_prob
 from .likelihood import Normal
-from .model import check_array, check_count
+from .model import check_array
 from .network import dense
 from .vae import VAE
 
@@ -313,9 +314,9 @@ class FlowSampler(_Trained):
         super().__init__(
             flow=flow,
             n_layers=check_count(n_layers, "n_layers"),
-            hidden=tuple(hidden),
+            hidden=check_counts(hidden, "hidden"),
             epochs=check_count(epochs, "epochs"),
-            learning_rate=learning_rate,
+            learning_rate=check_number(learning_rate, "learning_rate", ends=False),
         )
 
     def network(self, dim):
@@ -351,7 +352,9 @@ class TwoStageSampler(_Trained):
 
     def __init__(self, hidden=(128, 128), epochs=100, learning_rate=0.002):
         super().__init__(
-            hidden=tuple(hidden), epochs=check_count(epochs, "epochs"), learning_rate=learning_rate
+            hidden=check_counts(hidden, "hidden"),
+            epochs=check_count(epochs, "epochs"),
+            learning_rate=check_number(learning_rate, "learning_rate", ends=False),
         )
 
     def network(self, dim):

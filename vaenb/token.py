@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from .model import check_count
+from .compiled import check_count, check_number
 from .network import Network, halvings, subpixel
 from .quantize import check_tokens
 from .sampler import Sampler
@@ -140,7 +140,8 @@ class TokenSampler(Sampler):
             n_codes = check_count(n_codes, "n_codes")
         sizes = {"width": width, "n_layers": n_layers, "n_heads": n_heads, "epochs": epochs}
         sizes = {name: check_count(value, name) for name, value in sizes.items()}
-        super().__init__(n_codes=n_codes, **sizes, learning_rate=learning_rate)
+        rate = check_number(learning_rate, "learning_rate", ends=False)
+        super().__init__(n_codes=n_codes, **sizes, learning_rate=rate)
 
     def fit(self, tokens):
         """The sampler itself, fitted to tokens.
