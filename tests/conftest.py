@@ -23,6 +23,10 @@ import pytest
 from thorough import ROTATION, THOROUGH, some, turns
 
 BROWSER = ("test_browser", "test_explorer", "test_explorer_lab", "test_lab", "test_monitor_lab")
+# Where hypothesis keeps what it has read in our modules: not beside them.
+os.environ.setdefault(
+    "HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "vaenb-hypothesis")
+)
 CPU = {}  # the processor time at the end of the phase before
 TURNS = {}  # rotating test function -> its place, in the order of collection
 # The longest first, so that the processes end at about the same time; all others follow.
