@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_dim', 'check_count', 'check_counts', 'check_number', 'check_flag', 'check_seed', 'FunctionLayer', 'probe',
-           'aside', 'held', 'counters_under_xla', 'MethodStep', 'no_retracing_warnings', 'CompiledMethods',
-           'PerExampleLoss', 'check_weight', 'directed_mean', 'direct_callbacks']
+           'aside', 'held', 'counters_under_xla', 'fast_operations', 'MethodStep', 'no_retracing_warnings',
+           'CompiledMethods', 'PerExampleLoss', 'check_weight', 'directed_mean', 'direct_callbacks']
 
 # %% ../nbs/foundations/13_compiled.ipynb #1dcce5da
 import contextlib
@@ -19,6 +19,7 @@ from keras import ops, tree
 
 from .backend import generator_put_back
 from .block import pays_for_xla
+from .convolution import plain_convolutions
 from .noise import counters
 
 # %% ../nbs/foundations/13_compiled.ipynb #7d038c8d
@@ -193,6 +194,16 @@ def counters_under_xla(model):
     on_tensorflow = keras.backend.backend() == "tensorflow" and model.jit_compile is True
     return counters(on_tensorflow and not keras.distribution.list_devices("gpu"))
 
+
+@contextlib.contextmanager
+def fast_operations(model):
+    """A context manager for a compilation: `counters_under_xla` and `plain_convolutions`.
+
+    - model: a compiled Keras model
+    """
+    with counters_under_xla(model), plain_convolutions(model):
+        yield
+
 # %% ../nbs/foundations/13_compiled.ipynb #bca16e54
 class MethodStep(keras.Model):
     """One method of a model as a Keras model of its own, so that Keras compiles it on any backend.
@@ -208,7 +219,7 @@ class MethodStep(keras.Model):
 
     def call(self, inputs):
         "The method's result for a list of tensors."
-        with counters_under_xla(self):
+        with fast_operations(self):
             if callable(self.method):
                 return self.method(self.owner, *inputs, **self.options)
             return getattr(self.owner, self.method)(*inputs, **self.options)

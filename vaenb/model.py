@@ -36,13 +36,14 @@ from vaenb.compiled import (  # noqa: F401 (some names are here for the chapters
     check_flag,
     check_seed,
     check_weight,
-    counters_under_xla,
     direct_callbacks,
     directed_mean,
+    fast_operations,
     held,
     no_retracing_warnings,
     probe,
 )
+from .convolution import plain_convolutions
 from .data import binarize, warn_unscaled
 from vaenb.field import (
     Condition,
@@ -817,16 +818,22 @@ class LatentModel(keras.Model):
 
     def train_step(self, *args):
         "One step of training, or all steps of a block."
-        with counters_under_xla(self):
+        with fast_operations(self):
             if is_block(args[-1]):
                 return block_step(self, self.batch_step, *args)
             return self.batch_step(*args)
+
+    def test_step(self, *args):
+        "One step of evaluation."
+        with plain_convolutions(self):
+            return super().test_step(*args)
 
     def predict_step(self, *args):
         "Reconstructions of one batch."
         self.reconstructing = True
         try:
-            return super().predict_step(*args)
+            with plain_convolutions(self):
+                return super().predict_step(*args)
         finally:
             self.reconstructing = False
 
