@@ -7,6 +7,7 @@ __all__ = ['TRANSPOSED', 'phase_shifts', 'phases', 'transposed_convolution', 'is
 
 # %% ../nbs/foundations/07_convolution.ipynb #07cv0003
 import contextlib
+import itertools
 
 import keras
 from keras import layers, ops
@@ -55,7 +56,12 @@ def transposed_convolution(x, kernel, strides):
     sizes, rank, out = x.shape[1:-1], len(strides), kernel.shape[-2]
     shifts = [phase_shifts(taps, s) for taps, s in zip(kernel.shape, strides)]
     x = ops.pad(x, ((0, 0), *((-low, high) for low, high, _ in shifts), (0, 0)))
-    y = ops.conv(x, phases(kernel, strides), 1, "valid", "channels_last")
+    kernel = phases(kernel, strides)
+    starts = itertools.product(*map(range, kernel.shape[:rank]))
+    windows = [(slice(i, i + n) for i, n in zip(start, sizes)) for start in starts]
+    rows = ops.concatenate([x[:, *window] for window in windows], axis=-1)
+    rows = ops.reshape(rows, (-1, rows.shape[-1]))
+    y = ops.matmul(rows, ops.reshape(kernel, (rows.shape[-1], -1)))
     y = ops.reshape(y, (-1, *sizes, *strides, out))
     woven = [axis for i in range(1, rank + 1) for axis in (i, i + rank)]
     y = ops.transpose(y, (0, *woven, 2 * rank + 1))
