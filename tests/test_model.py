@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from thorough import installed
 
-from vaenb import VAE, Bernoulli, ContinuousBernoulli, Normal, Poisson, data, dense
+from vaenb import VAE, Bernoulli, ContinuousBernoulli, Normal, Poisson, data, dense, recipe
+from vaenb.model import LatentModel
 
 HERE = Path(__file__).parent
 OTHER = {"tensorflow": "jax", "jax": "tensorflow"}
@@ -208,6 +209,22 @@ def test_the_trainer_takes_what_keras_takes(digits, tmp_path):
     assert model.evaluate(digits.val.batches(50, shuffle=False), verbose=0) == model.evaluate(
         digits.val.batches(50, shuffle=False), verbose=0
     )
+
+
+@pytest.mark.parametrize("kind", ["vae", "vq-vae", "factor-vae"])
+def test_the_first_fit_traces_its_step_once(kind, digits, monkeypatch):
+    """Where the first trace makes the optimiser's variables TensorFlow traces again, half a second
+    more for the smallest model."""
+    traced, step = [], LatentModel.batch_step
+    monkeypatch.setattr(
+        LatentModel, "batch_step", lambda self, *a: traced.append(1) or step(self, *a)
+    )
+    x = digits.train.x[:64]
+    model = recipe(kind, x, latent_dim=2, network=dense([8]))
+    model.fit(x, batch_size=32, verbose=0)
+    assert len(traced) == 1
+    model.fit(x, batch_size=32, verbose=0)
+    assert len(traced) == 1
 
 
 def test_sample_weights_weigh(digits):

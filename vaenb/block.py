@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TUNING', 'length', 'take_rows', 'in_blocks', 'process_rows', 'Ordered', 'permutation', 'shuffled', 'is_block',
            'block_step', 'BlockCallbacks', 'content_with_blocks', 'has_convolutions', 'multiplications',
-           'steps_at_once', 'pays_for_xla', 'can_run_in_blocks', 'BlockPlan']
+           'steps_at_once', 'pays_for_xla', 'has_strategy', 'can_run_in_blocks', 'BlockPlan']
 
 # %% ../nbs/foundations/15_block.ipynb #67ba8d3d
 from dataclasses import dataclass, field
@@ -305,6 +305,12 @@ def pays_for_xla(model, steps):
     return steps > TUNING["xla_steps"] and not has_convolutions(model)
 
 # %% ../nbs/foundations/15_block.ipynb #37b3c742
+def has_strategy(model):
+    "Whether the model was made or compiled under one of TensorFlow's strategies."
+    strategy = type(getattr(model, "distribute_strategy", None)).__name__
+    return strategy not in ("NoneType", "_DefaultDistributionStrategy")
+
+
 def can_run_in_blocks(model, data, callbacks):
     """Whether the backend, the data and what watches the training allow blocks at all.
 
@@ -312,13 +318,12 @@ def can_run_in_blocks(model, data, callbacks):
     - data: `Ordered`
     - callbacks: list of Keras callbacks, or a `CallbackList`
     """
-    strategy = type(getattr(model, "distribute_strategy", None)).__name__
     flat = tree.flatten(data.arrays)
     return not (
         keras.backend.backend() == "torch"
         or isinstance(callbacks, keras.callbacks.CallbackList)
         or keras.distribution.distribution() is not None
-        or strategy not in ("NoneType", "_DefaultDistributionStrategy")  # of TensorFlow
+        or has_strategy(model)
         or any(not isinstance(a, np.ndarray) or isinstance(a, np.memmap) for a in flat)
         or sum(a.nbytes for a in flat) >= TUNING["resident_bytes"]
     )

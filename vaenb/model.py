@@ -22,6 +22,7 @@ from vaenb.block import (
     block_step,
     can_run_in_blocks,
     content_with_blocks,
+    has_strategy,
     is_block,
     multiplications,
     pays_for_xla,
@@ -905,10 +906,9 @@ class LatentModel(keras.Model):
         jit = "auto" if self.jit_by_length else self.jit_compile
         others = alternatives(rule, self, data, callbacks, self.block_size, jit, work)
         self._call_once(data)
-        if not others or not all(layer.built for layer in self._flatten_layers()):
+        self._build_optimizer()
+        if not others or not self.optimizer.built:
             return rule
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
 
         def train(size, callbacks):
             options = {"epochs": 10**9, "verbose": 0, "validation_data": None}
@@ -998,6 +998,7 @@ class LatentModel(keras.Model):
         self.require_ready()
         if not self.compiled:
             self.compile()
+        self._build_optimizer()
         self.begin_fit(_examples(x, validation_split))
         if not isinstance(callbacks, (list, tuple, keras.callbacks.CallbackList)):
             callbacks = [callbacks] if callbacks else []
@@ -1052,6 +1053,16 @@ class LatentModel(keras.Model):
             )
         finally:
             self.steps_per_execution = at_once
+
+    def _build_optimizer(self):
+        """Makes the optimiser's variables where all layers have theirs.
+
+        TensorFlow traces a step twice where the first trace makes variables. Under a strategy of
+        TensorFlow's Keras makes them within its scope.
+        """
+        ready = not has_strategy(self) and all(layer.built for layer in self._flatten_layers())
+        if ready and self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
 
     def _call_once(self, data):
         "Calls the model on shapes where a layer without weights does not count as built before."

@@ -237,7 +237,7 @@ class Objective(Part):
 
     def begin_epoch(self):
         "Called before each epoch; `epoch` counts the model's own, from 0."
-        self.schedule(int(ops.convert_to_numpy(ops.convert_to_tensor(self.epoch))))
+        self.schedule(int(ops.convert_to_numpy(self.epoch)))
 
     def schedule(self, epoch):
         """Sets what changes from epoch to epoch.
@@ -247,7 +247,8 @@ class Objective(Part):
 
     def end_epoch(self):
         "Called after each epoch."
-        self.epoch.assign(self.epoch + 1)
+        # counted by Python: a sum of JAX's would be compiled first
+        self.epoch.assign(int(ops.convert_to_numpy(self.epoch)) + 1)
 
 # %% ../nbs/models/22_vae.ipynb #27da76c2
 def warmup_weight(epoch, warmup, cycle=None):
