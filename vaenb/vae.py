@@ -25,7 +25,7 @@ from vaenb.distribution import (
     monte_carlo_kl,
     sample_each,
 )
-from .fast import importance_chunk
+from .fast import CHUNKS_AT_ONCE, importance_chunk
 from .likelihood import Bernoulli, Conditional, Part
 from vaenb.model import (
     LatentModel,
@@ -753,6 +753,14 @@ class VAE(LatentModel):
         """
         return self.trace(batch, n_samples, self.eval_seed).log_weights
 
+    def log_weights_in_parts(self, batch, parts):
+        """`log_weights` in parts that do not wait for one another, (n, sum(parts)) nats.
+
+        - batch: tensor x, or a dict of fields
+        - parts (tuple of ints): draws of each
+        """
+        return ops.concatenate([self.log_weights(batch, k) for k in parts], axis=1)
+
     # NumPy
 
     @property
@@ -826,10 +834,12 @@ class VAE(LatentModel):
         self.reset_seed(seed)
         rows, samples = importance_chunk(n, n_samples, int(np.prod(self.image_shape)))
         long = n * n_samples * multiplications(self.decoder) > 4e11  # some ten seconds
+        at_once = 1 if long else CHUNKS_AT_ONCE.get(keras.backend.backend(), 1)
+        sizes = [min(samples, n_samples - done) for done in range(0, n_samples, samples)]
         total = np.full(n, -np.inf)
-        for done in range(0, n_samples, samples):
-            some = min(samples, n_samples - done)
-            log_w = self.run("log_weights", x, batch_size=rows, long=long, n_samples=some)
+        for i in range(0, len(sizes), at_once):
+            parts = tuple(sizes[i : i + at_once])
+            log_w = self.run("log_weights_in_parts", x, batch_size=rows, long=long, parts=parts)
             total = np.logaddexp(total, np.logaddexp.reduce(log_w.astype("float64"), axis=1))
         return total - np.log(n_samples)
 
