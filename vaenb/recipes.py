@@ -473,11 +473,12 @@ def _arguments(row):
     }
 
 
-def with_overrides(row, overrides):
+def with_overrides(row, overrides, unnamed=()):
     """The recipe's parts with some of them, or some of their numbers, replaced.
 
     - row: a `Recipe`
     - overrides (dict): arguments of `for_data`, or of one of the parts
+    - unnamed: names that an error is not to offer
 
     Returns a dict of parts, as in a `Recipe`; raises ValueError for a name that fits no part.
     """
@@ -499,7 +500,7 @@ def with_overrides(row, overrides):
                 " whole"
             )
         else:
-            known = sorted(takes.union(*numbers.values()))
+            known = sorted(takes.union(*numbers.values()).difference(unnamed))
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? It" if near else "it"
             raise ValueError(f"{row.name} has no option {name!r}: {hint} takes {', '.join(known)}")

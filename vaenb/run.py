@@ -114,6 +114,8 @@ def network_by_name(name, image_shape, hidden=None, activation="relu"):
 
 # %% ../nbs/using/75_run.ipynb #8d8720de
 _WHOLE = (
+    "condition",
+    "levels",
     "network",
     "bottleneck",
     "likelihood",
@@ -147,7 +149,7 @@ def recipe_options(settings):
                 " and likelihood have settings of their own, and other parts are exchanged in"
                 " Python with vaenb.recipe"
             )
-    with_overrides(find_recipe(settings.model), options)
+    with_overrides(find_recipe(settings.model), options, _WHOLE)
     return options
 
 # %% ../nbs/using/75_run.ipynb #270aeaf4
