@@ -14,7 +14,8 @@ Compared are vaenb; a loop written by hand on the same backend (JAX: an epoch is
 over data on the device; TensorFlow: the faster of a compiled step and a compiled loop over an
 epoch); the plain Keras example's approach (a `Sampling` layer, a loss, `fit`); and pythae's own
 trainer. Every contestant lives in a process of its own and waits for its turn; the turns go round,
-so that a disturbance of the machine hits all of them. What counts is the ratio of medians. Results
+so that a disturbance of the machine hits all of them. `--processes 3` repeats all of it in new
+processes. What counts is the ratio of medians. Results
 go to vaenb/records/throughput.json."""
 
 import argparse
@@ -54,7 +55,7 @@ def images(n):
 
 # Epochs of a turn: what a training does once, such as copying the images to the device, is to
 # weigh no more than in a short training.
-EPOCHS = {"dense": 6, "iwae-1": 6, "iwae-50": 2, "conv": 2}
+EPOCHS = {"dense": 6, "iwae-1": 6, "iwae-50": 2, "conv": 6}
 
 
 def examples(net, batch):
@@ -862,76 +863,70 @@ def show(net, batch, rates, hand):
     )
 
 
-def train_rates(nets, batches, backends, python, repeats):
-    """Images per second by network and batch, all contestants in turns."""
-    out = {}
-    for net in nets:
-        for batch in batches:
-            n = examples(net, batch)
-            crowd = [
-                (
-                    Contestant(b),
-                    [
-                        "vaenb",
-                        "hand",
-                        *(["keras example"] if NETS[net]["k"] == 1 else []),
-                        *(
-                            ["products"]
-                            if net == "dense" or (net, b) == ("conv", "tensorflow")
-                            else []
-                        ),
-                    ],
-                )
-                for b in backends
-            ]
-            if python and NETS[net]["k"] == 1:
-                crowd.append((Contestant("pythae", python), ["pythae"]))
-            names = [
-                (c, name)
-                for c, who in crowd
-                for name in c(do="train", net=net, batch=batch, n=n, who=who)
-            ]
-            rates = {}
-            for _ in range(repeats):
-                for c, name in names:
-                    rates.setdefault(f"{c.kind} {name}" if c.kind != "pythae" else name, []).append(
-                        c(do="turn", who=name, epochs=EPOCHS[net])
-                    )
-            memory = {c.kind: round(c(do="memory")) for c, _ in crowd}
-            for c, _ in crowd:
-                c.__exit__()
-            rates = {name: spread(values, 0) for name, values in rates.items()}
-            hand = {
-                b: max(
-                    (name for name in rates if name.startswith(f"{b} hand")),
-                    key=lambda name: rates[name]["median"],
-                )
-                for b in backends
-            }
-            out.setdefault(net, {})[str(batch)] = {
-                "examples": n,
-                "turns": repeats,
-                "epochs": EPOCHS[net],
-                "rates": rates,
-                "hand": hand,
-                "peak_mib": memory,
-                "of_hand": {
-                    b: round(rates[f"{b} vaenb"]["median"] / rates[name]["median"], 3)
-                    for b, name in hand.items()
-                },
-                **(
-                    {
-                        "of_pythae": {
-                            b: round(rates[f"{b} vaenb"]["median"] / rates["pythae"]["median"], 3)
-                            for b in backends
-                        }
-                    }
-                    if "pythae" in rates
-                    else {}
-                ),
-            }
-            show(net, batch, rates, hand)
-    return out
+def crowd_of(net, batch, backends, python):
+    """A process for each backend and one for pythae: pairs of it and the contestants in it, which
+    have trained for two epochs."""
+    crowd = [
+        (
+            Contestant(b),
+            [
+                "vaenb",
+                "hand",
+                *(["keras example"] if NETS[net]["k"] == 1 else []),
+                *(["products"] if net == "dense" or (net, b) == ("conv", "tensorflow") else []),
+            ],
+        )
+        for b in backends
+    ]
+    if python and NETS[net]["k"] == 1:
+        crowd.append((Contestant("pythae", python), ["pythae"]))
+    ask = {"net": net, "batch": batch, "n": examples(net, batch)}
+    return [(c, c(do="train", **ask, who=who)) for c, who in crowd]
+
+
+def train_rates(net, batch, backends, python, repeats, processes):
+    """Images per second of all contestants in turns; after `repeats` turns in new processes,
+    because on TensorFlow a whole process may be faster or slower than the next."""
+    rates, memory = {}, {}
+    for _ in range(processes):
+        crowd = crowd_of(net, batch, backends, python)
+        for _ in range(repeats):
+            for c, names in crowd:
+                for name in names:
+                    who = name if c.kind == "pythae" else f"{c.kind} {name}"
+                    found = c(do="turn", who=name, epochs=EPOCHS[net])
+                    rates.setdefault(who, []).append(found)
+        for c, _ in crowd:
+            memory[c.kind] = round(c(do="memory"))
+            c.__exit__()
+    rates = {name: spread(values, 0) for name, values in rates.items()}
+    hand = {
+        b: max(
+            (name for name in rates if name.startswith(f"{b} hand")),
+            key=lambda name: rates[name]["median"],
+        )
+        for b in backends
+    }
+
+    def of(rivals):
+        return {
+            b: round(rates[f"{b} vaenb"]["median"] / rates[name]["median"], 3)
+            for b, name in rivals.items()
+        }
+
+    show(net, batch, rates, hand)
+    return {
+        "date": date.today().isoformat(),
+        "examples": examples(net, batch),
+        "turns": repeats * processes,
+        "processes": processes,
+        "epochs": EPOCHS[net],
+        "rates": rates,
+        "hand": hand,
+        "peak_mib": memory,
+        "of_hand": of(hand),
+        **({"of_pythae": of(dict.fromkeys(backends, "pythae"))} if "pythae" in rates else {}),
+    }
 
 
 def likelihood_times(backends, repeats):
@@ -1107,7 +1102,10 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each contestant")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="of each contestant of a training, in turn"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[20, 128, 1024])
     parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--pythae", help="the Python of an environment that has pythae")
@@ -1157,10 +1155,11 @@ def main():
 
     for net in NETS:
         if net in args.only:
-            record.setdefault("training", {}).setdefault(net, {}).update(
-                train_rates([net], args.batches, backends, args.pythae, args.repeats)[net]
-            )
-            keep()
+            for batch in args.batches:
+                record.setdefault("training", {}).setdefault(net, {})[str(batch)] = train_rates(
+                    net, batch, backends, args.pythae, args.repeats, args.processes
+                )
+                keep()
     for part, measure in (
         ("likelihood", likelihood_times),
         ("growth", growth_rates),
@@ -1169,6 +1168,7 @@ def main():
     ):
         if part in args.only:
             record[part] = measure(backends, args.repeats)
+            record.setdefault("dates", {})[part] = date.today().isoformat()
             keep()
     print(f"recorded in {args.out}")
 

@@ -261,13 +261,17 @@ def has_convolutions(model):
 def multiplications(network):
     """About how many numbers it multiplies for one example, in one pass.
 
+    A convolution applies its kernel at each place of its output, a transposed one at each place of
+    its input.
+
     - network: a Keras model of built-in layers
     """
     total = 0
     for layer in network._flatten_layers(include_self=False):
         kernel = getattr(layer, "kernel", None)
         if hasattr(kernel, "shape"):
-            places = getattr(getattr(layer, "output", None), "shape", ())[1:-1]
+            side = "input" if "Transpose" in type(layer).__name__ else "output"
+            places = getattr(getattr(layer, side, None), "shape", ())[1:-1]
             total += int(np.prod(kernel.shape) * np.prod(places, dtype="int64"))
     return total
 
