@@ -211,6 +211,7 @@ def test_the_trainer_takes_what_keras_takes(digits, tmp_path):
     )
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch traces nothing")
 @pytest.mark.parametrize("kind", ["vae", "vq-vae", "factor-vae"])
 def test_the_first_fit_traces_its_step_once(kind, digits, monkeypatch):
     """Where the first trace makes the optimiser's variables TensorFlow traces again, half a second
